@@ -1,0 +1,29 @@
+"""Rows: read, checked, split and kept apart.
+
+Table, hashing and hub libraries are imported inside the functions that need them, so this costs milliseconds.
+"""
+
+from .check import Checked, check, check_splits
+from .leakage import apply, leaks
+from .load import Loaded, load
+from .near import near_duplicates
+from .options import DataOptions
+from .repair import fix_offsets
+from .sources import splits_in
+from .split import Split, split
+
+__all__ = [
+    "Checked",
+    "DataOptions",
+    "Loaded",
+    "Split",
+    "apply",
+    "check",
+    "check_splits",
+    "fix_offsets",
+    "leaks",
+    "load",
+    "near_duplicates",
+    "split",
+    "splits_in",
+]

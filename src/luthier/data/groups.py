@@ -1,0 +1,110 @@
+"""Rows that must never be torn apart: equal group, equal input, or nearly equal text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from hashlib import blake2b, sha256
+
+from ..errors import DataError, did_you_mean
+from ..records import Form, Row
+from .content import hasher, input_names, plain
+from .near import Joined, near_duplicates
+from .options import NO_GROUPS
+
+MIN_TITLES = 20
+
+
+def grouping(rows: Sequence[Row], form: Form, group_by: str | None) -> str | None:
+    """The field rows are grouped by, or None for "each row alone".
+
+    Raises DataError for a field no row has, and for `title` with too few titles to fill three splits.
+    """
+    name = form.group_by if group_by is None else group_by
+    if name is None or name == NO_GROUPS:
+        return None
+    if rows and not any(name in row.fields for row in rows):
+        known = {key for row in rows[:100] for key in row.fields}
+        raise DataError(
+            f'group_by: no row has a field "{name}". {did_you_mean(name, known)}',
+            fix="name a field or column, or write group_by: none",
+        )
+    if name == "title" and (count := len({row.get(name) for row in rows})) < MIN_TITLES:
+        raise DataError(
+            f"group_by: title gives {count} groups, expected at least {MIN_TITLES}: too few to split fairly",
+            fix="group_by: context",
+        )
+    return name
+
+
+def near_texts(rows: Sequence[Row], form: Form, group_by: str | None) -> dict[str, int]:
+    """The texts in which near copies are looked for, each with the first row that has it.
+
+    Where the task groups by a text (a passage), that text alone: questions about different passages are alike
+    without being copies. Otherwise everything the model is given.
+    """
+    if group_by is None and form.group_by is not None:
+        return {}
+    first: dict[str, int] = {}
+    names = (form.group_by,) if form.group_by is not None else input_names(form)
+    for i, row in enumerate(rows):
+        parts = [row.get(name) for name in names]
+        if all(isinstance(part, str) for part in parts):
+            first.setdefault(parts[0] if len(parts) == 1 else "\n".join(parts), i)
+    return first
+
+
+def join_rows(
+    rows: Sequence[Row], form: Form, group_by: str | None, say: Callable[[int], None] | None = None
+) -> tuple[Joined, list[tuple[int, int, float]]]:
+    """Which rows belong together, and the near pairs (row index, row index, likeness) among the reasons.
+
+    `group_by` is what `grouping` returned.
+    """
+    joined = Joined(len(rows))
+    first: dict[Hashable, int] = {}
+    names = input_names(form)
+    for i, row in enumerate(rows):
+        joined.join(first.setdefault(_same_input(row, names), i), i)
+        if group_by is not None and (value := row.get(group_by)) is not None:
+            joined.join(first.setdefault((group_by, value), i), i)
+    texts = near_texts(rows, form, group_by)
+    places = list(texts.values())
+    pairs = [(places[i], places[j], likeness) for i, j, likeness in near_duplicates(list(texts), say=say)]
+    for i, j, _ in pairs:
+        joined.join(i, j)
+    return joined, pairs
+
+
+def _same_input(row: Row, names: Sequence[str]) -> bytes:
+    """A digest equal for rows whose inputs differ at most in case, white space and punctuation."""
+    digest = blake2b(digest_size=16)
+    for name in names:
+        value = row.get(name)
+        digest.update(plain(value).encode("utf-8", "surrogatepass") if isinstance(value, str) else b"")
+        digest.update(b"\x00")
+    return digest.digest()
+
+
+def places_of(rows: Sequence[Row], form: Form, group_by: str | None) -> list[float]:
+    """Each row's u in 0..1, from its group's value, or from what the model is given of it.
+
+    The target is left out: correcting a label moves no row to another split.
+    """
+    digest = hasher(input_names(form))
+    by_group: dict[str, float] = {}
+    found = []
+    for row in rows:
+        value = row.get(group_by) if group_by is not None else None
+        if value is None:
+            found.append(unit(digest(dict(row.fields))))
+            continue
+        text = str(value)
+        if text not in by_group:
+            by_group[text] = unit(sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+        found.append(by_group[text])
+    return found
+
+
+def unit(hexdigest: str) -> float:
+    """A sha256 as a number in 0..1."""
+    return int(hexdigest, 16) / 2.0**256

@@ -1,0 +1,249 @@
+"""Files in, rows out: every record is either kept as a Row or reported as a Fault; none disappears."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..records import Fault, Form, Row
+from .columns import Mapped, known_names, map_columns
+from .content import hasher, names_of
+from .fields import RowMaker
+from .formats import open_file
+from .hub import open_hub, read_hub
+from .raw import Raw
+from .sources import Found, resolve
+
+_SAMPLE = 200  # records looked at to find the columns
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Rows that can be learned from, and everything said about the rest.
+
+    `read` is how many records the files hold: the rows kept plus the distinct records rejected. `files` has
+    one entry a file: path (as given), sha256, bytes, encoding, format, rows kept.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    format: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    read: int = 0
+
+    @property
+    def errors(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == "error"]
+
+
+def load(
+    source: str | list[str],
+    form: Form,
+    *,
+    columns: Mapping[str, str] | None = None,
+    format: str = "auto",
+    base: Path | None = None,
+    labelled: bool = True,
+    split: str | None = None,
+    say: Callable[[int], None] | None = None,
+) -> Loaded:
+    """Read `source` as rows of `form`.
+
+    Relative paths are looked for in `base`, then in the working directory. With `labelled=False` a row may
+    lack its target. `split` picks one of train, validation, test from a hub dataset or a folder that keeps
+    them apart. `say` is called now and then with the number of records read. Raises DataError where nothing
+    can be read or a required field is in no column; a bad row is a fault in the result, never an exception.
+    """
+    reader = _Loader(form, columns or {}, format, labelled, split, say)
+    found, notes = resolve(source, base, split)
+    reader.loaded.faults += notes
+    if (
+        len({item.whole and item.label is not None for item in found}) == 1
+        and found
+        and found[0].label is not None
+    ):
+        reader.add_folders(found)
+    else:
+        for item in found:
+            reader.add(item)
+    return reader.loaded
+
+
+class _Loader:
+    """What is kept from file to file: ids already given, shared strings, the result so far."""
+
+    def __init__(
+        self,
+        form: Form,
+        columns: Mapping[str, str],
+        format: str,
+        labelled: bool,
+        split: str | None,
+        say: Callable[[int], None] | None,
+    ) -> None:
+        self.form, self.columns, self.format, self.labelled, self.split = (
+            form,
+            columns,
+            format,
+            labelled,
+            split,
+        )
+        self.loaded = Loaded()
+        self._say = say
+        self._ids: set[str] = set()
+        self._repeats: dict[str, int] = {}
+        self._shared: dict[str, str] = {}
+        self._digest = hasher(names_of(form))
+        self._known = known_names(form, columns)
+
+    def add(self, item: Found) -> None:
+        """Read one file or hub dataset into the result."""
+        if item.hub is not None:
+            dataset = open_hub(item.hub, item.given, self.split)
+            about: dict[str, Any] = {
+                "path": item.given,
+                "sha256": "",
+                "bytes": 0,
+                "encoding": "",
+                "format": "hub",
+            }
+            start = len(self.loaded.rows)
+            self._records(read_hub(dataset), item.name, about)
+            about["sha256"] = self._hash_of_rows(start)
+            return
+        opened = open_file(item.path, item.name, self.format, self._known, self.split, item.whole)
+        self.loaded.faults += opened.notes()
+        about = {
+            "path": item.given,
+            "sha256": opened.probe.sha256,
+            "bytes": opened.probe.size,
+            "encoding": "" if opened.format == "parquet" else opened.probe.encoding,
+            "format": opened.format,
+        }
+        self._records(opened.records(), item.name, about)
+
+    def add_folders(self, items: list[Found]) -> None:
+        """Read a folder whose sub-folders are labels: each file is one row."""
+        text = next((f.name for f in self.form.fields if f.kind == "text" and f.required), None)
+        if text is None or self.form[self.form.target].kind != "label":
+            where = str(Path(items[0].given).parent.parent)
+            raise DataError(
+                "its sub-folders are labels, and this task has none", where=where, fix="name data files"
+            )
+        mapped = Mapped({text: text, self.form.target: self.form.target})
+        for item in items:
+            opened = open_file(item.path, item.name, "auto", (), None, whole=True)
+            self.loaded.faults += opened.notes()
+            maker = RowMaker(self.form, mapped, item.name, self.labelled, self._shared)
+            before = len(self.loaded.rows)
+            for raw in opened.records():
+                if raw.values is not None:
+                    raw.values = {text: raw.values["text"], self.form.target: item.label}
+                self._keep(raw, maker, item.name)
+            self.loaded.faults += maker.faults
+            self._about(
+                {
+                    "path": item.given,
+                    "sha256": opened.probe.sha256,
+                    "bytes": opened.probe.size,
+                    "encoding": opened.probe.encoding,
+                    "format": "text",
+                },
+                before,
+                mapped,
+            )
+
+    def _records(self, records: Iterator[Raw], name: str, about: dict[str, Any]) -> None:
+        sample = list(islice(records, _SAMPLE))
+        if not sample:
+            raise DataError(
+                "it holds no rows", where=name, fix="name a file with at least one row under its header"
+            )
+        mapped = map_columns(self.form, sample, self.columns, self.labelled, name)
+        self.loaded.faults += mapped.notes
+        maker = RowMaker(self.form, mapped, name, self.labelled, self._shared)
+        before = len(self.loaded.rows)
+        stream: Iterable[Raw] = chain(sample, records)
+        del sample
+        for raw in stream:
+            self._keep(raw, maker, name)
+        note = maker.searched_note()
+        if note:
+            self.loaded.faults.append(note)
+        self._about(about, before, mapped)
+
+    def _about(self, about: dict[str, Any], before: int, mapped: Mapped) -> None:
+        loaded = self.loaded
+        about["rows"] = len(loaded.rows) - before
+        loaded.files.append(about)
+        loaded.columns = loaded.columns or dict(mapped.columns)
+        if about["format"] not in loaded.format.split(" + "):
+            loaded.format = f"{loaded.format} + {about['format']}" if loaded.format else about["format"]
+
+    def _keep(self, raw: Raw, maker: RowMaker, name: str) -> None:
+        """Count one record, and keep it as a row or report why not."""
+        loaded = self.loaded
+        if raw.values is None and all(fault.severity != "error" for fault in raw.faults):
+            loaded.faults += raw.faults  # a word about the file, not a row
+            return
+        loaded.read += 1
+        if self._say is not None and loaded.read % 10_000 == 0:
+            self._say(loaded.read)
+        if raw.faults:
+            loaded.faults += raw.faults
+        if raw.values is None:
+            return
+        fields = maker.make(raw)
+        if maker.faults:
+            loaded.faults += maker.faults
+            maker.faults = []
+        if fields is None:
+            return
+        own = raw.values.get(maker.mapped.id) if maker.mapped.id else None
+        loaded.rows.append(Row(self._id(own, fields, raw, name), fields, name, raw.line))
+
+    def _id(self, own: Any, fields: dict[str, Any], raw: Raw, name: str) -> str:
+        """The file's own id, or one that follows from the row's content alone; made distinct by a suffix."""
+        given = isinstance(own, (str, int)) and not isinstance(own, bool) and str(own).strip() != ""
+        wanted = str(own).strip() if given else "r" + self._digest(fields)[:12]
+        if given and not wanted.isascii():
+            wanted = wanted.encode("utf-8", "replace").decode("utf-8")
+        made, number = wanted, 1
+        if made in self._ids:
+            number = self._repeats.get(
+                wanted, 1
+            )  # counted on: a thousand equal rows must not be a million tries
+            while made in self._ids:
+                number += 1
+                made = f"{wanted}-{number}"
+            self._repeats[wanted] = number
+        if given and number > 1:
+            message = (
+                f'the id "{wanted}" stands on an earlier row, too, expected once; this row becomes "{made}"'
+            )
+            fault = Fault(
+                "warning",
+                "duplicate-id",
+                message + raw.place,
+                name,
+                raw.line,
+                "id",
+                wanted,
+                "make ids distinct",
+            )
+            self.loaded.faults.append(fault)
+        self._ids.add(made)
+        return made
+
+    def _hash_of_rows(self, start: int) -> str:
+        """A hub dataset has no file to hash: its rows' ids and contents stand for it."""
+        digest = hashlib.sha256()
+        for row in self.loaded.rows[start:]:
+            digest.update(self._digest(dict(row.fields)).encode("ascii"))
+        return digest.hexdigest()

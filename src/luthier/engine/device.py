@@ -1,0 +1,137 @@
+"""The machine: which device, which precision pays on it, how many threads, how memory is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+TOKEN_BUDGET = {"cpu": 8192, "cuda": 32768, "mps": 8192}
+"""Padded tokens in one micro-batch where the recipe says `auto`: constants, so that free memory never decides."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run computes with; everything in it is written into the recipe or environment.json."""
+
+    device: str  # cpu, cuda or mps
+    dtype: str  # float32 or bfloat16: what products are computed in; weights stay float32
+    name: str
+    threads: int
+
+    @property
+    def bf16(self) -> bool:
+        return self.dtype == "bfloat16"
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Matrix products in bf16, where this machine computes in it."""
+        return torch.autocast(self.device, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+
+def find_machine(dtype: str = "auto", memory: Path | None = None) -> Machine:
+    """The best device here; `dtype: auto` is measured once and remembered in the file `memory`."""
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    if dtype == "auto":
+        if device == "cuda":
+            dtype = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        elif device == "mps":
+            dtype = "float32"
+        else:
+            dtype = _faster_dtype(name, memory)
+    return Machine(device, dtype, name, torch.get_num_threads())
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _faster_dtype(name: str, memory: Path | None) -> str:
+    key = f"{name} | {torch.get_num_threads()} threads | torch {torch.__version__} | {_flags()}"
+    known: dict[str, str] = {}
+    if memory is not None:
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(memory.read_text())
+    if key not in known:
+        known[key] = "bfloat16" if _seconds(torch.float32) > 1.2 * _seconds(torch.bfloat16) else "float32"
+        if memory is not None:
+            with contextlib.suppress(OSError):
+                memory.parent.mkdir(parents=True, exist_ok=True)
+                part = memory.with_name(f"{memory.name}.{os.getpid()}")
+                part.write_text(json.dumps(known, indent=1))
+                part.replace(memory)
+    return known[key]
+
+
+def _flags() -> str:
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """The best of five runs of a product the size of a small encoder's, forward and back."""
+    x = torch.randn(1024, 384, dtype=dtype)
+    w = torch.randn(384, 1536, dtype=dtype)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        for _ in range(4):
+            y = x @ w
+            y @ w.T
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def keep_memory() -> bool:
+    """Ask glibc to keep freed memory instead of returning it to the system; True if it agreed.
+
+    Every step frees and asks again for the same large blocks. By default each of them is mapped, cleared and
+    unmapped by the kernel, page by page: 16 % of a training step of a small encoder on two cores
+    (benchmarks/question-answering.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6", use_errno=True).mallopt
+    except (OSError, AttributeError):
+        return False
+    mmap_max, trim_threshold, top_pad = -4, -1, -2  # from malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 64 << 20))
+
+
+def peak_memory() -> int:
+    """The most memory this process ever held, in bytes (on a GPU: on the GPU)."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars or reports from libraries: what matters is said by luthier."""
+    import transformers
+
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)

@@ -1,0 +1,111 @@
+"""Does a confidence of 0.8 mean right eight times in ten? Reliability bins and expected calibration error.
+
+Bins hold equal numbers of answers (Nguyen & O'Connor 2015), which a model sure of everything cannot hide from
+as it can in bins of equal width. ECE is the mean gap between confidence and accuracy over the bins, weighted
+by their answers (Naeini, Cooper & Hauskrecht 2015; Guo et al. 2017). It is above zero even for a perfectly
+calibrated model, by chance; `chance` is the value such a model would pass once in twenty times (consistency
+resampling: Bröcker & Smith 2007), and only an ECE beyond it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Answer, Finding
+from .intervals import Array
+
+BINS = 10
+DRAWS = 200
+FEWEST_ROWS = 50  # under this nothing is said of calibration
+GAP = 0.05  # an ECE under this is no trouble, proven or not
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers of like confidence: how many, their mean confidence, the share that was right."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`ece` and `chance` are fractions; `confidence` and `accuracy` are means over all `rows` answers."""
+
+    rows: int
+    bins: tuple[Bin, ...]
+    ece: float
+    chance: float
+    confidence: float
+    accuracy: float
+
+    def as_json(self) -> dict[str, Any]:
+        bins = [
+            {"count": one.count, "confidence": one.confidence, "accuracy": one.accuracy} for one in self.bins
+        ]
+        return {"rows": self.rows, "ece": self.ece, "chance": self.chance, "bins": bins}
+
+
+def calibrate(
+    answers: Sequence[Answer], correct: NDArray[np.bool_], bins: int = BINS, seed: int = 0
+) -> Calibration:
+    """Reliability of `answers` whose rightness is `correct` [rows]. Equal confidences always share a bin."""
+    confidence = np.clip([answer.confidence for answer in answers], 0.0, 1.0).astype(np.float64)
+    right = np.asarray(correct, dtype=np.float64)
+    if not len(confidence):
+        return Calibration(0, (), 0.0, 0.0, 0.0, 0.0)
+    order = np.argsort(confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
+    starts = _starts(confidence, bins)
+    sizes = np.diff([*starts, len(confidence)]).astype(np.float64)
+    sure, share = (np.add.reduceat(values, starts) / sizes for values in (confidence, right))
+    random = np.random.default_rng(seed)
+    perfect = [
+        _ece(random.random(len(confidence)) < confidence, confidence, starts, sizes) for _ in range(DRAWS)
+    ]
+    return Calibration(
+        rows=len(confidence),
+        bins=tuple(Bin(int(n), float(c), float(a)) for n, c, a in zip(sizes, sure, share)),
+        ece=_ece(right, confidence, starts, sizes),
+        chance=float(np.quantile(perfect, 0.95)),
+        confidence=float(confidence.mean()),
+        accuracy=float(right.mean()),
+    )
+
+
+def calibration_finding(calibration: Calibration) -> Finding | None:
+    """A finding in words, or None where there are too few rows to say."""
+    if calibration.rows < FEWEST_ROWS:
+        return None
+    sure, right, ece = (
+        f"{100 * value:.0f} %" for value in (calibration.confidence, calibration.accuracy, calibration.ece)
+    )
+    numbers = {key: value for key, value in calibration.as_json().items() if key != "bins"}
+    if calibration.ece <= max(GAP, calibration.chance):
+        sentence = (
+            f"Its confidence can be trusted: on average {sure}, right in {right} (calibration error {ece})."
+        )
+        return Finding("calibrated", "note", sentence, numbers)
+    which = "overconfident" if calibration.confidence > calibration.accuracy else "underconfident"
+    sentence = (
+        f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."
+    )
+    remedy = "Do not read its confidence as a probability; choose any threshold on it from validation rows."
+    return Finding(which, "warning", sentence, numbers, remedy=remedy)
+
+
+def _starts(confidence: Array, bins: int) -> NDArray[np.intp]:
+    """Where each bin begins in sorted confidences: equal shares, moved so that equal values stay together."""
+    wanted = np.arange(bins) * len(confidence) // bins
+    return np.unique(np.searchsorted(confidence, confidence[wanted], side="left"))
+
+
+def _ece(right: NDArray[Any], confidence: Array, starts: NDArray[np.intp], sizes: Array) -> float:
+    gaps = np.abs(np.add.reduceat(right.astype(np.float64) - confidence, starts))
+    return float(gaps.sum() / sizes.sum())

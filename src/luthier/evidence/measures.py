@@ -1,0 +1,88 @@
+"""What each score key is called, on what scale it stands and which way is better.
+
+Files hold fractions 0..1 (BLEU and chrF keep sacrebleu's 0..100); text shows percent. Everything that turns a
+score into words asks here, so that report, card, verdict and terminal say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One kind of score. `top` is its largest value, None where it has none (loss, perplexity)."""
+
+    name: str
+    help: str
+    top: float | None = 1.0
+    bottom: float | None = 0.0
+    higher_is_better: bool = True
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": Measure("accuracy", "share of rows answered right"),
+    "macro_f1": Measure(
+        "macro F1", "F1 of each label, averaged so that rare labels count as much as common ones"
+    ),
+    "f1": Measure("F1", "overlap of the answer with the expected one, mean of the rows"),
+    "exact_match": Measure(
+        "exact match", "share of answers equal to an expected one but for case, articles, punctuation"
+    ),
+    "has_answer_f1": Measure("F1, answerable", "F1 on the rows that have an answer"),
+    "no_answer_f1": Measure("F1, unanswerable", "share of the rows without an answer where none was given"),
+    "precision": Measure("precision", "share of what was found that is right"),
+    "recall": Measure("recall", "share of what there is that was found"),
+    "rouge_l": Measure("ROUGE-L", "longest common run of words with the expected text"),
+    "bleu": Measure("BLEU", "n-gram overlap with the expected text, 0 to 100", top=100.0),
+    "chrf": Measure("chrF", "character n-gram overlap with the expected text, 0 to 100", top=100.0),
+    "ended": Measure("ended", "share of answers that end by themselves"),
+    "loss": Measure("loss", "mean negative log-likelihood in nats", top=None, higher_is_better=False),
+    "perplexity": Measure("perplexity", "exp of the loss", top=None, bottom=1.0, higher_is_better=False),
+    "spearman": Measure("Spearman", "rank correlation with the expected likeness", bottom=-1.0),
+    "mrr": Measure("MRR", "mean of one over the rank of the first right hit"),
+    "recall_at_10": Measure("recall at 10", "share of queries with a right hit among the first ten"),
+}
+
+
+def measure(key: str) -> Measure:
+    """The measure behind `key`; an unknown key is taken for a fraction named after itself."""
+    return MEASURES.get(key, Measure(key.replace("_", " "), ""))
+
+
+def as_text(key: str, value: float) -> str:
+    """A score in words: "84.2 %" for fractions, "31.7" for what is no fraction, "-" for NaN."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{100 * value:.1f} %" if measure(key).top == 1.0 else f"{value:.{_digits(key)}f}"
+
+
+def interval_text(key: str, low: float, high: float) -> str:
+    """An interval in words: "81.0 to 87.1 %"."""
+    if measure(key).top == 1.0:
+        return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{low:.{_digits(key)}f} to {high:.{_digits(key)}f}"
+
+
+def signed(key: str, value: float) -> str:
+    """A difference without its unit: "+3.1" (points of percent for fractions)."""
+    scaled = 100 * value if measure(key).top == 1.0 else value
+    digits = _digits(key)
+    return f"{scaled + 0.0:+.{digits}f}".replace("-", "−") if round(scaled, digits) else f"{0:.{digits}f}"
+
+
+def difference_text(key: str, difference: tuple[float, float, float]) -> str:
+    """A paired difference in words: "+3.1 points (95 % interval +0.4 to +5.8)"."""
+    mean, low, high = (signed(key, value) for value in difference)
+    unit = " points" if measure(key).top == 1.0 else ""
+    return f"{mean}{unit} (95 % interval {low} to {high})"
+
+
+def number_text(value: float, digits: int, unknown: str = "-") -> str:
+    """A bare number in words; `unknown` where it is not finite."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else unknown
+
+
+def _digits(key: str) -> int:
+    return 3 if measure(key).top is None else 1

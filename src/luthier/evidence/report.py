@@ -1,0 +1,290 @@
+"""`report.html`: one file that says whether to use the model and why, readable offline and in print.
+
+The page is report.html (a template in which every value is escaped: rows, labels and file names are hostile
+until shown harmless) and report.css. A content policy forbids scripts and anything from elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..records import Table
+from .calibration import calibration_finding
+from .content import ReportContent, count_text, memory_text, printable, time_text
+from .measures import as_text, interval_text, measure, number_text, signed
+from .overfit import FIT_FINDINGS, Point, read_curve
+from .plots import curve_plot, reliability_plot, scores_plot
+from .score import BASELINES, Evaluation
+from .tables import show_table
+
+TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
+MOST_POINTS = 120  # of a learning curve; more are thinned
+MOST_FINDINGS = 60
+MOST_NOTES = 20
+LONGEST_TEXT = 1_500
+LONGEST_RECIPE = 40_000
+
+
+def write_report(path: Path | str, content: ReportContent) -> Path:
+    """Write the report to `path`, whole or not at all; returns the path."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(render(content).encode("utf-8"))
+    part.replace(path)
+    return path
+
+
+def render(content: ReportContent) -> str:
+    """The report as one HTML page."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    room = resources.files(__package__)
+    page = Environment(
+        autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
+    page.filters["sentence"] = lambda text: text.replace(
+        " %", "\u00a0%"
+    )  # no line begins with a percent sign
+    css = Markup(room.joinpath("report.css").read_text("utf-8"))  # ours, not data
+    template = page.from_string(room.joinpath("report.html").read_text("utf-8"))
+    return template.render(css=css, content=content, **_parts(content))
+
+
+def _clean(value: Any) -> Any:
+    """Text fit for a page, at a length somebody reads; all else as it is."""
+    from markupsafe import Markup
+
+    return (
+        printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
+    )
+
+
+def _parts(content: ReportContent) -> dict[str, Any]:
+    """What the template is given, part by part."""
+    from markupsafe import escape
+
+    findings = content.all_findings[:MOST_FINDINGS]
+    tables = [show_table(table) for table in content.tables]
+    return {
+        "title": f"{_spoken(content.task)} with {content.model.name}",
+        "facts": _facts(content),
+        "sections": _sections(content),
+        "verdict": content.verdict,
+        "tone": TONES[content.verdict.word],
+        "findings": findings,
+        "fit_findings": [finding for finding in findings if finding.id in FIT_FINDINGS],
+        "tables": tables,
+        "notes": [*content.data.moves[:MOST_NOTES], *content.data.notes[:MOST_NOTES]],
+        "data_tables": [show_table(table) for table in _data_tables(content)],
+        "recipe": escape(printable(content.recipe, LONGEST_RECIPE)),
+        "environment": show_table(_environment(content)),
+        **_score_parts(content),
+        **_curve_parts(content),
+        **_calibration_parts(content),
+        **_row_parts(content),
+    }
+
+
+def _facts(content: ReportContent) -> list[tuple[str, str]]:
+    facts = [("method", content.method), ("run", content.run), ("date", content.date[:16].replace("T", " "))]
+    if content.model.parameters:
+        trained, whole = count_text(content.model.trained_parameters), count_text(content.model.parameters)
+        facts.append(("trained", f"{trained} of {whole} parameters"))
+    return facts
+
+
+def _sections(content: ReportContent) -> list[tuple[str, str]]:
+    there = {
+        "scores": ("Scores", True),
+        "training": ("Training", True),
+        "errors": ("Right and wrong", bool(content.tables)),
+        "confidence": ("Confidence", content.calibration is not None),
+        "rows": ("Rows", content.chosen is not None),
+        "findings": ("Findings", True),
+        "data": ("Data", True),
+        "recipe": ("Recipe", bool(content.recipe)),
+        "environment": ("Environment", True),
+    }
+    return [(id, name) for id, (name, shown) in there.items() if shown]
+
+
+def _score_parts(content: ReportContent) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    evaluation, names = content.evaluation, content.baseline_names
+    keys = sorted(evaluation.scores, key=lambda key: key != content.primary)
+    baselines = [name for name in BASELINES if name in evaluation.baselines]
+    header = [("tuned model", "95 % interval")]
+    header += [(names.get(name, name), "tuned minus it") for name in baselines]
+    rows = [
+        {
+            "name": measure(key).name,
+            "help": measure(key).help,
+            "deciding": key == content.primary,
+            "cells": [
+                _tuned_cell(evaluation, key),
+                *(_baseline_cell(evaluation, name, key) for name in baselines),
+            ],
+        }
+        for key in keys
+    ]
+    known = content.primary in evaluation.scores
+    svg = Markup(scores_plot(evaluation, content.primary, names)) if known else ""
+    return {
+        "evaluation": evaluation,
+        "percent": measure(content.primary).top is not None,
+        "score_table": {"header": header, "rows": rows},
+        "scores_svg": svg,
+        "scores_figures": show_table(_score_figures(evaluation, content.primary, names)),
+    }
+
+
+def _tuned_cell(evaluation: Evaluation, key: str) -> tuple[str, str]:
+    interval = interval_text(key, *evaluation.intervals[key]).removesuffix(" %")
+    return as_text(key, evaluation.scores[key]).removesuffix(" %"), interval
+
+
+def _baseline_cell(evaluation: Evaluation, name: str, key: str) -> tuple[str, str]:
+    if key not in evaluation.baselines[name]:
+        return "-", ""
+    difference = evaluation.differences.get(name, {}).get(key)
+    if difference is None:
+        return as_text(key, evaluation.baselines[name][key]).removesuffix(" %"), ""
+    above, below = difference[1] > 0, difference[2] < 0
+    better, worse = (above, below) if measure(key).higher_is_better else (below, above)
+    sign = "▲" if better else "▼" if worse else "≈"
+    mean, low, high = (signed(key, value) for value in difference)
+    return as_text(key, evaluation.baselines[name][key]).removesuffix(
+        " %"
+    ), f"{sign} {mean} ({low} to {high})"
+
+
+def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str]) -> Table:
+    """The figures of the scores plot."""
+    rows: list[tuple[Any, ...]] = []
+    if primary in evaluation.scores:
+        interval = interval_text(primary, *evaluation.intervals[primary])
+        rows.append(("tuned model", as_text(primary, evaluation.scores[primary]), interval, "", ""))
+    for name in BASELINES:
+        if primary not in evaluation.baselines.get(name, {}):
+            continue
+        mean, low, high = (signed(primary, value) for value in evaluation.differences[name][primary])
+        interval = interval_text(
+            primary, *evaluation.baseline_intervals.get(name, {}).get(primary, (math.nan,) * 2)
+        )
+        score = as_text(primary, evaluation.baselines[name][primary])
+        rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}"))
+    header = ("model", measure(primary).name, "95 % interval", "tuned minus it", "95 % interval")
+    return Table("Figures of the scores plot", header, tuple(rows))
+
+
+def _curve_parts(content: ReportContent) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    points = _thin(read_curve(content.curve))
+    if not points:
+        return {"curve_svg": "", "curve_figures": None}
+    rows = tuple(
+        (
+            point.step,
+            number_text(point.epoch, 2),
+            number_text(point.train_loss, 4),
+            number_text(point.validation_loss, 4),
+            as_text(content.primary, point.validation_score),
+        )
+        for point in points
+    )
+    header = (
+        "step",
+        "epoch",
+        "training loss",
+        "validation loss",
+        f"validation {measure(content.primary).name}",
+    )
+    figures = show_table(Table("Figures of the learning curves", header, rows))
+    return {
+        "curve_svg": Markup(curve_plot(points, content.primary, content.kept_step)),
+        "curve_figures": figures,
+    }
+
+
+def _thin(points: Sequence[Point]) -> list[Point]:
+    """At most MOST_POINTS points, evenly chosen, the last always among them."""
+    step = math.ceil(len(points) / MOST_POINTS) or 1
+    return list(points[::-1][::step][::-1])
+
+
+def _calibration_parts(content: ReportContent) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    calibration = content.calibration
+    if calibration is None or not calibration.rows:
+        return {"calibration": None}
+    finding = calibration_finding(calibration)
+    sentence = finding.sentence if finding else f"There are too few rows ({calibration.rows}) to tell."
+    rows = tuple((one.count, one.confidence, one.accuracy) for one in calibration.bins)
+    error, chance = (f"{100 * value:.1f} %" for value in (calibration.ece, calibration.chance))
+    caption = f"Expected calibration error {error}; by chance alone up to {chance}."
+    figures = Table("Figures of the reliability plot", ("answers", "mean confidence", "right"), rows, caption)
+    return {
+        "calibration": calibration,
+        "calibration_sentence": sentence,
+        "calibration_svg": Markup(reliability_plot(calibration)),
+        "calibration_figures": show_table(figures),
+    }
+
+
+def _row_parts(content: ReportContent) -> dict[str, Any]:
+    chosen = content.chosen
+    if chosen is None:
+        return {"chosen": None, "marks": False}
+    kinds = [
+        ("Mistakes it was most sure of", chosen.wrong),
+        ("Other poor answers", chosen.worst),
+        ("Best answers", chosen.best),
+    ]
+    marks = any(
+        piece.mark for _, rows in kinds for row in rows for _, pieces in row.inputs for piece in pieces
+    )
+    return {"chosen": kinds, "marks": marks}
+
+
+def _data_tables(content: ReportContent) -> list[Table]:
+    data = content.data
+    labels = list(dict.fromkeys(label for counts in data.labels.values() for label in counts))
+    tables = [
+        Table("Rows by split", ("split", "rows"), tuple((split, rows) for split, rows in data.rows.items()))
+    ]
+    if labels:
+        rows = tuple((label, *(counts.get(label, 0) for counts in data.labels.values())) for label in labels)
+        tables.append(Table("Rows by label", ("label", *data.labels), rows))
+    if data.lengths:
+        header = ("text", "median", "95 of 100 are under", "longest", "rows cut or windowed")
+        rows = tuple((one.name, one.median, one.p95, one.longest, one.truncated) for one in data.lengths)
+        tables.append(Table("Lengths in tokens", header, rows))
+    if data.faults:
+        rows = tuple((one.code, one.severity, one.count, one.example) for one in data.faults)
+        tables.append(Table("What the check found", ("fault", "severity", "times", "for example"), rows))
+    if data.files:
+        rows = tuple((one.name, one.format, one.sha256) for one in data.files)
+        tables.append(Table("Files", ("file", "format", "sha256"), rows))
+    return tables
+
+
+def _environment(content: ReportContent) -> Table:
+    model = content.model
+    rows: list[tuple[str, Any]] = [("base model", model.hub_id or model.name), ("base sha256", model.sha256)]
+    rows += [("training time", time_text(content.seconds) if content.seconds else "")]
+    rows += [("peak memory", memory_text(content.peak_memory))]
+    rows += [(str(name), str(value)) for name, value in content.environment.items()]
+    return Table("Environment", ("what", "value"), tuple(row for row in rows if row[1] not in ("", None)))
+
+
+def _spoken(task: str) -> str:
+    return task.replace("-", " ").capitalize()

@@ -1,0 +1,177 @@
+"""Which rows to look at - the best, the worst, the most confident mistakes - and how to show one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Answer, Form, Row
+
+SHOWN = 5  # rows of each kind
+LONGEST = 420  # code points of an input shown; more is cut around what is marked
+NEVER_GOOD = 0.5  # a row of at most this quality counts as a mistake
+Mark = Literal["", "expected", "answered", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of text and what it is: plain, part of an expected answer, of the given one, or of both."""
+
+    text: str
+    mark: Mark = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A row as the report shows it: its place, its inputs in pieces, what was expected and answered."""
+
+    id: str
+    place: str
+    inputs: tuple[tuple[str, tuple[Piece, ...]], ...]
+    expected: str
+    answered: str
+    confidence: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Rows worth a look. `wrong` mistakes, the most confident first; `best` right ones, the surest first."""
+
+    wrong: tuple[Shown, ...]
+    worst: tuple[Shown, ...]
+    best: tuple[Shown, ...]
+
+
+def choose(
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    quality: NDArray[np.float64],
+    form: Form,
+    count: int = SHOWN,
+) -> Chosen:
+    """The `count` most confident mistakes, other worst rows (lowest quality first), and best rows.
+
+    `quality` is 0..1 a row. No row is shown twice; ties keep the order of the rows, so the same run shows the
+    same.
+    """
+    confidence = np.array([answer.confidence for answer in answers])
+    quality = np.asarray(quality, dtype=np.float64)
+    by_sure = np.argsort(-confidence, kind="stable")
+    wrong = [int(place) for place in by_sure if quality[place] <= NEVER_GOOD][:count]
+    rest = [int(place) for place in np.lexsort((confidence, quality)) if quality[place] < 1.0]
+    worst = [place for place in rest if place not in wrong][:count]
+    good = [int(place) for place in np.lexsort((-confidence, -quality)) if quality[place] > NEVER_GOOD]
+    best = [place for place in good if place not in worst][:count]
+    return Chosen(
+        *(
+            tuple(show(rows[place], answers[place], float(quality[place]), form) for place in places)
+            for places in (wrong, worst, best)
+        )
+    )
+
+
+def show(row: Row, answer: Answer, quality: float, form: Form) -> Shown:
+    """One row in pieces, long texts cut around the expected and the given answer."""
+    target = form[form.target]
+    inputs = []
+    for field in form.inputs:
+        text = str(row.get(field.name) or "")
+        marks: list[tuple[int, int, Mark]] = []
+        if target.kind == "spans" and target.within == field.name:
+            marks = _marks(text, row.get(form.target) or [], answer)
+        inputs.append((field.name, pieces(text, marks)))
+    return Shown(
+        id=row.id,
+        place=f"{row.file}:{row.line}" if row.line else row.file,
+        inputs=tuple(inputs),
+        expected=_expected(row.get(form.target)),
+        answered=_cut_end(answer.prediction),
+        confidence=answer.confidence,
+        quality=quality,
+    )
+
+
+def pieces(text: str, marks: Sequence[tuple[int, int, Mark]], longest: int = LONGEST) -> tuple[Piece, ...]:
+    """`text` cut where marks (start, end, mark; in code points) begin and end, shortened to about `longest`.
+
+    Text far from every mark is left out and replaced by " … "; without marks the beginning and the end are
+    kept.
+    """
+    marks = [mark for mark in marks if 0 <= mark[0] < mark[1] <= len(text)]
+    kept = [(0, len(text))] if len(text) <= longest else _windows(text, marks, longest)
+    edges = sorted({edge for start, end in [*kept, *(mark[:2] for mark in marks)] for edge in (start, end)})
+    found, last = [], 0
+    for start, end in pairwise(edges):
+        if not any(begin <= start and end <= stop for begin, stop in kept):
+            continue
+        if start > last:
+            found.append(Piece(" … "))
+        found.append(Piece(text[start:end], _mark_of(start, end, marks)))
+        last = end
+    return (*found, Piece(" … ")) if last < len(text) else tuple(found)
+
+
+def _windows(text: str, marks: Sequence[tuple[int, int, Mark]], longest: int) -> list[tuple[int, int]]:
+    """Stretches of `text` to keep: around each mark, or the two ends; cut at white space, overlaps joined."""
+    if not marks:
+        wanted = [(0, longest * 2 // 3), (len(text) - longest // 3, len(text))]
+    else:
+        around = max(40, (longest - sum(end - start for start, end, _ in marks)) // (2 * len(marks)))
+        wanted = [
+            (start - around, min(end, start + longest) + around)
+            for start, end, _ in sorted(marks, key=lambda m: m[:2])
+        ]
+    joined: list[tuple[int, int]] = []
+    for start, end in wanted:
+        start = 0 if start <= 0 else _at_space(text, start, +1)
+        end = len(text) if end >= len(text) else _at_space(text, end, -1)
+        if joined and start <= joined[-1][1] + 20:
+            start, end = joined[-1][0], max(joined.pop()[1], end)
+        joined.append((start, end))
+    return joined
+
+
+def _at_space(text: str, place: int, step: int) -> int:
+    """The nearest white space within 20 code points in the direction of `step`, or `place` itself."""
+    for moved in range(place, place + 20 * step, step):
+        if 0 <= moved < len(text) and text[moved].isspace():
+            return moved
+    return place
+
+
+def _marks(text: str, spans: Sequence[Mapping[str, Any]], answer: Answer) -> list[tuple[int, int, Mark]]:
+    marks: list[tuple[int, int, Mark]] = [
+        (int(span["start"]), int(span["start"]) + len(span["text"]), "expected") for span in spans[:1]
+    ]
+    if answer.prediction:
+        start = answer.detail.get("start")
+        if not isinstance(start, int) or text[start : start + len(answer.prediction)] != answer.prediction:
+            start = text.find(answer.prediction)
+        if start >= 0:
+            marks.append((start, start + len(answer.prediction), "answered"))
+    return marks
+
+
+def _mark_of(start: int, end: int, marks: Sequence[tuple[int, int, Mark]]) -> Mark:
+    kinds = {kind for begin, stop, kind in marks if begin <= start and end <= stop}
+    if len(kinds) > 1:
+        return "both"
+    return kinds.pop() if kinds else ""
+
+
+def _expected(value: Any) -> str:
+    """The target in words: the label, or the distinct texts of the spans; "" stands for "no answer"."""
+    if isinstance(value, str) or value is None:
+        return value or ""
+    texts = list(dict.fromkeys(str(span["text"]) for span in value))
+    return _cut_end(" | ".join(texts[:3]))
+
+
+def _cut_end(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 2] + " …"

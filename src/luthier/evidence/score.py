@@ -1,0 +1,212 @@
+"""Scores of a model on rows, with intervals, beside baselines on the same rows: `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LuthierError
+from ..records import Answer, Form, Row, Table
+from .intervals import (
+    CHUNK,
+    Array,
+    Difference,
+    Interval,
+    difference_interval,
+    resample,
+    score_interval,
+    sum_by_group,
+)
+from .measures import measure
+
+TUNED = "tuned"
+BASELINES = ("trivial", "classical", "untuned")
+
+
+class ScoredTask(Protocol):
+    """What evidence asks of a task. `primary` is the score that decides."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def form(self) -> Form: ...
+    @property
+    def primary(self) -> str: ...
+
+    def counts(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Array:
+        """Sufficient statistics of each row, [rows x k]."""
+        ...
+
+    def scores(self, sums: Array) -> Mapping[str, Any]:
+        """Every score from summed counts [..., k]; NaN where it is not defined."""
+        ...
+
+    def quality(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Array:
+        """How good each answer is, 0..1, [rows]."""
+        ...
+
+    def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> NDArray[np.bool_]:
+        """Which answers count as right, [rows]."""
+        ...
+
+    def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> Sequence[Table]:
+        """What the report shows of this task beyond scores."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores (fractions) with 95 % intervals, beside baselines on the same rows.
+
+    `groups` is how many units were resampled: groups of rows where rows share one, else rows. `differences`
+    are tuned minus baseline, paired on the same draws: [mean, low, high].
+    """
+
+    task: str
+    rows: int
+    groups: int
+    scores: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape of `luthier evaluate --json` and of scores.json: plain dicts, lists and floats."""
+        return {
+            "task": self.task,
+            "rows": self.rows,
+            "groups": self.groups,
+            "scores": dict(self.scores),
+            "intervals": {key: list(pair) for key, pair in self.intervals.items()},
+            "baselines": {name: dict(scores) for name, scores in self.baselines.items()},
+            "baseline_intervals": _lists(self.baseline_intervals),
+            "differences": _lists(self.differences),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evaluation:
+        """The evaluation that `as_json` wrote."""
+        return cls(
+            task=data["task"],
+            rows=data["rows"],
+            groups=data.get("groups", data["rows"]),
+            scores=dict(data["scores"]),
+            intervals={key: (pair[0], pair[1]) for key, pair in data["intervals"].items()},
+            baselines={name: dict(scores) for name, scores in data["baselines"].items()},
+            baseline_intervals={
+                name: {key: (pair[0], pair[1]) for key, pair in by_key.items()}
+                for name, by_key in data.get("baseline_intervals", {}).items()
+            },
+            differences={
+                name: {key: (three[0], three[1], three[2]) for key, three in by_key.items()}
+                for name, by_key in data.get("differences", {}).items()
+            },
+        )
+
+
+def evaluate(
+    task: ScoredTask,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    baselines: Mapping[str, Sequence[Answer]],
+    group_by: str | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score `answers` on `rows`, with intervals and paired differences to `baselines` (name -> answers).
+
+    `group_by` names a field whose equal values make rows one unit. A score that is not defined on these rows
+    (NaN) is left out. Raises LuthierError where there is no row or the numbers of rows and answers differ.
+    """
+    models = {TUNED: answers, **baselines}
+    for name, given in models.items():
+        if len(given) != len(rows):
+            raise LuthierError(f"{len(given)} {name} answers for {len(rows)} rows", where="evaluate")
+    if not rows:
+        raise LuthierError(
+            "there is no row to score", where="evaluate", fix="give a test split that holds rows"
+        )
+    groups = unit_keys(rows, group_by)
+    counts = {name: sum_by_group(_counts(task, rows, given), groups) for name, given in models.items()}
+    points = {name: _points(task, table) for name, table in counts.items()}
+    draws = resample(counts, task.scores, seed)
+    alone = {name: _alone(task, table) for name, table in counts.items()}
+    intervals = {
+        name: {
+            key: _interval(key, point, draws[name][key], alone[name][key])
+            for key, point in points[name].items()
+        }
+        for name in models
+    }
+    return Evaluation(
+        task=task.name,
+        rows=len(rows),
+        groups=len(counts[TUNED]),
+        scores=points[TUNED],
+        intervals=intervals[TUNED],
+        baselines={name: points[name] for name in baselines},
+        baseline_intervals={name: intervals[name] for name in baselines},
+        differences={name: _differences(name, points, draws, alone) for name in baselines},
+    )
+
+
+def unit_keys(rows: Sequence[Row], group_by: str | None) -> list[Hashable] | None:
+    """The unit of each row (a row without a value is its own), or None where every row stands alone."""
+    if group_by is None:
+        return None
+    return [number if row.get(group_by) is None else str(row[group_by]) for number, row in enumerate(rows)]
+
+
+def _counts(task: ScoredTask, rows: Sequence[Row], answers: Sequence[Answer]) -> Array:
+    return np.asarray(task.counts(rows, answers), dtype=np.float64)
+
+
+def _points(task: ScoredTask, counts: Array) -> dict[str, float]:
+    scores = {key: float(value) for key, value in task.scores(counts.sum(axis=0)).items()}
+    return {key: value for key, value in scores.items() if not np.isnan(value)}
+
+
+def _alone(task: ScoredTask, counts: Array) -> dict[str, Array]:
+    """Each unit's own scores, [units] a key; NaN where a unit says nothing of that score.
+
+    They tell how many units a score rests on (F1 of unanswerable rows: the units that hold one) and on how
+    many two models differ.
+    """
+    step = max(1, CHUNK // max(1, counts.shape[1]))
+    parts = [task.scores(counts[start : start + step]) for start in range(0, len(counts), step)]
+    return {
+        key: np.concatenate([np.asarray(part[key], dtype=np.float64) for part in parts]) for key in parts[0]
+    }
+
+
+def _interval(key: str, point: float, draws: Array, alone: Array) -> Interval:
+    kind = measure(key)
+    return score_interval(point, draws, int((~np.isnan(alone)).sum()), kind.bottom, kind.top)
+
+
+def _differences(
+    baseline: str,
+    points: Mapping[str, Mapping[str, float]],
+    draws: Mapping[str, Mapping[str, Array]],
+    alone: Mapping[str, Mapping[str, Array]],
+) -> dict[str, Difference]:
+    """Tuned minus `baseline` for every score both have."""
+    differences = {}
+    for key in points[TUNED].keys() & points[baseline].keys():
+        ours, theirs = alone[TUNED][key], alone[baseline][key]
+        said = ~(np.isnan(ours) | np.isnan(theirs))
+        differences[key] = difference_interval(
+            points[TUNED][key] - points[baseline][key],
+            draws[TUNED][key] - draws[baseline][key],
+            units=int(said.sum()),
+            different=int((ours[said] != theirs[said]).sum()),
+        )
+    return {key: differences[key] for key in points[TUNED] if key in differences}
+
+
+def _lists(by_name: Mapping[str, Mapping[str, tuple[float, ...]]]) -> dict[str, dict[str, list[float]]]:
+    return {name: {key: list(values) for key, values in by_key.items()} for name, by_key in by_name.items()}

@@ -1,0 +1,260 @@
+"""The verdict: `use it`, `do not use it` or `not proven`, by these rules, the first that holds deciding.
+
+| rule                                                                             | word          |
+|----------------------------------------------------------------------------------|---------------|
+| a finding is a blocker                                                           | do not use it |
+| the deciding score could not be computed                                         | not proven    |
+| the tuned model is worse than a baseline: the whole interval of the paired       | do not use it |
+| difference lies below zero                                                       |               |
+| a baseline (trivial, classical, untuned) was not computed                        | not proven    |
+| fewer than 30 test rows, or fewer than 10 independent groups of rows             | not proven    |
+| the interval of the difference to a baseline holds zero                          | not proven    |
+| the whole interval lies above zero for all three                                 | use it        |
+
+Having to beat all three needs no correction for three comparisons: each must hold at 95 % (Berger 1982).
+
+Warnings and notes never change the word; they stand beside it. A test set that earlier runs have scored is
+said so, as a warning from the tenth run on: choosing among many runs by one test makes its best score too
+good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..records import Finding
+from .intervals import Difference
+from .measures import as_text, difference_text, interval_text, measure
+from .score import BASELINES, Evaluation
+
+Word = Literal["use it", "do not use it", "not proven"]
+
+FEWEST_ROWS = 30
+FEWEST_GROUPS = 10
+REUSED_OFTEN = 10
+DECIDING = 3  # findings shown beside the word
+MOST_ROWS = 100_000  # more test rows than this are not advised
+
+PLAIN_NAMES = {
+    "trivial": "the trivial baseline",
+    "classical": "the classical baseline",
+    "untuned": "the untuned model",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word, the sentence that gives the reason, up to three findings that decide, and all made here."""
+
+    word: Word
+    sentence: str
+    because: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.word,
+            "sentence": self.sentence,
+            "because": [finding.id for finding in self.because],
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def decide(
+    evaluation: Evaluation,
+    findings: Sequence[Finding],
+    primary: str,
+    ledger_count: int = 1,
+    names: Mapping[str, str] | None = None,
+) -> Verdict:
+    """The verdict on a test evaluation, given what else was found about the run.
+
+    `primary` is the deciding score's key; `ledger_count` how many runs have scored these test rows, this one
+    included; `names` what the baselines are called (score.BASELINES -> words).
+    """
+    called = {
+        name: f"{plain} ({names[name]})" if names and name in names and name != "untuned" else plain
+        for name, plain in PLAIN_NAMES.items()
+    }
+    compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES]
+    few, reused = _few_rows(evaluation), _reused(ledger_count)
+    blockers = [finding for finding in findings if finding.severity == "blocker"]
+    word, sentence, because = _rule(evaluation, primary, blockers, compared, few)
+    warnings = [finding for finding in (*reused, *findings) if finding.severity == "warning"]
+    made = [*(against.finding for against in compared), *few, *reused]
+    return Verdict(word, sentence, tuple([*because, *warnings][:DECIDING]), tuple(made))
+
+
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """The tuned model against one baseline: how it came out, its finding, and words for the sentence.
+
+    `floor` is the lower end of the difference turned so that more is better; `brief` tells the difference.
+    """
+
+    outcome: Literal["beats", "level", "worse", "missing"]
+    who: str
+    finding: Finding
+    floor: float = math.nan
+    brief: str = ""
+
+
+def _rule(
+    evaluation: Evaluation,
+    primary: str,
+    blockers: Sequence[Finding],
+    compared: Sequence[_Against],
+    few: Sequence[Finding],
+) -> tuple[Word, str, list[Finding]]:
+    """The first rule of the module's table that holds: its word, its sentence, its findings."""
+    worse, missing, level = (_came_out(compared, outcome) for outcome in ("worse", "missing", "level"))
+    if blockers:
+        more = f" ({len(blockers) - 1} more findings forbid it too.)" if len(blockers) > 1 else ""
+        return "do not use it", blockers[0].sentence + more, list(blockers)
+    if primary not in evaluation.scores:
+        sentence = f"The deciding score, {measure(primary).name}, is not defined on these rows."
+        return "not proven", sentence, _findings(missing)
+    if worse:
+        sentence = f"It does worse than {_and(worse)} on the same rows: {worse[0].brief}."
+        return "do not use it", sentence, _findings(worse)
+    if missing:
+        sentence = f"It could not be held against {_and(missing)}, so nothing is proven."
+        return "not proven", sentence, _findings(missing)
+    if few:
+        return "not proven", few[0].sentence, [*few, *_findings(level)]
+    if level:
+        sentence = f"It is not shown to be better than {_and(level)}: {level[0].brief}."
+        return "not proven", sentence, _findings(level)
+    score = as_text(primary, evaluation.scores[primary])
+    interval = interval_text(primary, *evaluation.intervals[primary])
+    beaten = _came_out(compared, "beats")
+    sentence = (
+        f"On {evaluation.rows:,} rows it had never seen it reaches {measure(primary).name} {score} "
+        f"(95 % interval {interval}) and beats all three baselines beyond chance. "
+        f"The closest is {beaten[0].who}: {beaten[0].brief}."
+    )
+    return "use it", sentence, _findings(beaten)
+
+
+def _came_out(compared: Sequence[_Against], outcome: str) -> list[_Against]:
+    """Those that came out so, the one with the lowest floor first."""
+    return sorted((one for one in compared if one.outcome == outcome), key=lambda one: one.floor)
+
+
+def _findings(compared: Sequence[_Against]) -> list[Finding]:
+    return [one.finding for one in compared]
+
+
+def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Against:
+    """The tuned model against one baseline on the deciding score."""
+    difference = evaluation.differences.get(name, {}).get(primary)
+    if difference is None or any(math.isnan(value) for value in difference):
+        sentence = f"{_capital(who)} was not computed on these rows, so nothing was held against it."
+        remedy = "Run luthier evaluate RUN again; its messages say why the baseline failed."
+        return _Against("missing", who, Finding(f"no-{name}", "warning", sentence, remedy=remedy))
+    gain, low, high = _gain(difference, primary)
+    ours, theirs = evaluation.scores[primary], evaluation.baselines[name][primary]
+    numbers = {"tuned": ours, name: theirs, "difference": list(difference), "rows": evaluation.rows}
+    told = difference_text(primary, difference)
+    brief = f"the difference in {measure(primary).name} is {told}"
+    pair = f"{measure(primary).name} {as_text(primary, ours)} against {as_text(primary, theirs)}, {told}"
+    if low > 0:
+        finding = Finding(f"beats-{name}", "note", f"It beats {who}: {pair}.", numbers)
+        return _Against("beats", who, finding, low, brief)
+    if high < 0:
+        sentence = f"It is worse than {who}: {pair}."
+        finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name))
+        return _Against("worse", who, finding, low, brief)
+    needed = _rows_to_settle(gain, low, high, evaluation.rows)
+    sentence = f"It is not shown to be better than {who}: {pair}. {_settle(needed)}"
+    numbers |= {"rows_to_settle": needed}
+    remedy = _level_remedy(name, needed)
+    finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
+    return _Against("level", who, finding, low, brief)
+
+
+def _gain(difference: Difference, primary: str) -> Difference:
+    """The difference turned so that more is better: [mean, low, high]."""
+    mean, low, high = difference
+    return (mean, low, high) if measure(primary).higher_is_better else (-mean, -high, -low)
+
+
+def _rows_to_settle(gain: float, low: float, high: float, rows: int) -> int | None:
+    """Test rows at which an interval around the same difference would leave zero out; None: too many.
+
+    Rounded up to two digits. An interval's width falls with the square root of the rows.
+    """
+    half = gain - low if gain > 0 else high - gain
+    if gain == 0 or half <= 0:
+        return None
+    needed = rows * (half / abs(gain)) ** 2
+    if not math.isfinite(needed) or needed > MOST_ROWS:
+        return None
+    size = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return max(rows + 1, math.ceil(needed / size) * size)
+
+
+def _settle(needed: int | None) -> str:
+    if needed is None:
+        return "The two are so close that more test rows would hardly settle it."
+    return f"If the difference is as it looks, about {needed:,} test rows would settle it."
+
+
+def _level_remedy(name: str, needed: int | None) -> str:
+    cheaper = (
+        "Consider the classical baseline itself, which is far cheaper to run. " if name == "classical" else ""
+    )
+    improve = "mprove the model: more training rows, more epochs, a larger model."
+    return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve
+
+
+def _worse_remedy(name: str) -> str:
+    if name == "untuned":
+        return "Use the untuned model, or train again with a lower train.learning_rate and fewer epochs."
+    return "Look at the learning curves and at the worst rows of the report before training again."
+
+
+def _few_rows(evaluation: Evaluation) -> list[Finding]:
+    rows, groups = evaluation.rows, evaluation.groups
+    if rows >= FEWEST_ROWS and groups >= FEWEST_GROUPS:
+        return []
+    if rows < FEWEST_ROWS:
+        sentence = (
+            f"The test split holds {rows} row{'s' * (rows != 1)}; under {FEWEST_ROWS} nothing can be proven."
+        )
+    else:
+        sentence = (
+            f"The {rows} test rows come from {groups} group{'s' * (groups != 1)}; rows of one group stand or "
+            f"fall together, and under {FEWEST_GROUPS} groups nothing can be proven."
+        )
+    remedy = f"Label more: at least {FEWEST_ROWS} test rows from at least {FEWEST_GROUPS} groups, better 300."
+    return [Finding("few-test-rows", "warning", sentence, {"rows": rows, "groups": groups}, remedy=remedy)]
+
+
+def _reused(ledger_count: int) -> list[Finding]:
+    if ledger_count < 2:
+        return []
+    often = ledger_count >= REUSED_OFTEN
+    sentence = f"{ledger_count} runs have scored the same test rows" + (
+        "; the best of so many looks better than it is."
+        if often
+        else "; each choice made by them uses them up a little."
+    )
+    remedy = "Choose among runs by their validation scores, and label fresh test rows for the last word."
+    return [
+        Finding(
+            "test-set-reused", "warning" if often else "note", sentence, {"runs": ledger_count}, remedy=remedy
+        )
+    ]
+
+
+def _and(compared: Sequence[_Against]) -> str:
+    names = [one.who for one in compared]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,356 @@
+"""What is said about a recipe's faults: each in one sentence, with what was found and what is allowed or meant.
+
+It knows nothing of what a recipe holds: paths, help and limits are read off the schema. Other tools' names for
+our keys are the one list kept by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from .errors import edit_distance, nearest
+
+Keys = tuple[str | int, ...]
+
+# What other tools call our keys. Sources: the key tables of transformers/TRL, LLaMA-Factory, axolotl, Unsloth,
+# LitGPT and Soup.
+ALIASES = {
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "model_name": "model",
+    "base": "model",
+    "task_name": "task.name",
+    "task_type": "task.name",
+    "max_seq_length": "task.max_length",
+    "max_seq_len": "task.max_length",
+    "cutoff_len": "task.max_length",
+    "sequence_len": "task.max_length",
+    "doc_stride": "task.stride",
+    "max_doc_stride": "task.stride",
+    "dataset": "data.train",
+    "dataset_name": "data.train",
+    "datasets": "data.train",
+    "train_file": "data.train",
+    "local_dataset": "data.train",
+    "validation_file": "data.validation",
+    "val_size": "data.validation",
+    "val_set_size": "data.validation",
+    "val_split": "data.validation",
+    "val_split_fraction": "data.validation",
+    "test_file": "data.test",
+    "test_size": "data.test",
+    "column_mapping": "data.columns",
+    "text_column": "data.columns",
+    "label_column": "data.columns",
+    "finetuning_type": "method.name",
+    "training_type": "method.name",
+    "adapter": "method.name",
+    "use_peft": "method.name",
+    "peft_type": "method.name",
+    "lora_r": "method.rank",
+    "lora_rank": "method.rank",
+    "r": "method.rank",
+    "lora_alpha": "method.alpha",
+    "lora_dropout": "method.dropout",
+    "lora_target": "method.target",
+    "lora_target_modules": "method.target",
+    "target_modules": "method.target",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "max_epochs": "train.epochs",
+    "max_steps": "train.epochs",
+    "lr": "train.learning_rate",
+    "per_device_train_batch_size": "train.batch_size",
+    "micro_batch_size": "train.batch_size",
+    "global_batch_size": "train.batch_size",
+    "train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.batch_size",
+    "max_grad_norm": "train.clip",
+    "gradient_clipping": "train.clip",
+    "lr_scheduler_type": "train.schedule",
+    "lr_scheduler": "train.schedule",
+    "warmup_steps": "train.warmup_ratio",
+    "early_stopping_steps": "train.early_stopping_patience",
+    "patience": "train.early_stopping_patience",
+    "eval_strategy": "train.eval_steps",
+    "evaluation_strategy": "train.eval_steps",
+    "save_strategy": "train.save_steps",
+    "report_to": "train.trackers",
+    "logger_name": "train.trackers",
+    "tracker": "train.trackers",
+    "bf16": "train.dtype",
+    "fp16": "train.dtype",
+    "mixed_precision": "train.dtype",
+    "torch_dtype": "train.dtype",
+    "precision": "train.dtype",
+    "max_tokens_per_batch": "train.token_budget",
+}
+
+# Keys of other tools that have no place in a recipe, and why.
+NEEDLESS = {
+    "output_dir": "Leave it out: `luthier train RECIPE --out DIR` names the run's folder",
+    "out_dir": "Leave it out: `luthier train RECIPE --out DIR` names the run's folder",
+    "output": "Leave it out: `luthier train RECIPE --out DIR` names the run's folder",
+    "resume_from_checkpoint": "Leave it out: `luthier resume` carries a run on",
+    "trust_remote_code": "Leave it out: luthier never runs a repository's code",
+    "packing": "Leave it out: luthier batches rows of like length together",
+    "group_by_length": "Leave it out: luthier batches rows of like length together",
+    "load_best_model_at_end": "Leave it out: a run always ends with its best weights",
+    "logging_steps": "Leave it out: every step is logged",
+    "num_labels": "Leave it out: labels are counted in the data",
+}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where in the schema an error lies: its keys, the section that holds the last of them, and its field."""
+
+    keys: Keys
+    section: type[BaseModel]
+    field: FieldInfo | None  # None: the section has no such key, or the fault is the section's own
+    depth: int  # how many of `keys` lead to the field; what follows are items of its list or block
+
+    @property
+    def path(self) -> str:
+        text = "".join(f"[{k}]" if isinstance(k, int) else f".{_clean(k)}" for k in self.keys)
+        return text.removeprefix(".")
+
+    def sibling(self, key: str) -> str:
+        """The dotted path of another key beside the last one."""
+        return ".".join([*map(str, self.keys[:-1]), key])
+
+
+@dataclass(frozen=True)
+class Known:
+    """A key of the whole recipe; `variant` is the name of the section (a method, a task) that alone has it."""
+
+    path: str
+    variant: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def locate(schema: type[BaseModel], loc: Sequence[str | int]) -> Spot:
+    """pydantic's error location as recipe keys: the names it puts in for the members of unions are taken out."""
+    keys: list[str | int] = []
+    section, field, depth = schema, None, 0
+    inside: list[type[BaseModel]] = [schema]  # the sections that the next part may be a key of
+    for part in loc:
+        if len(inside) > 1:  # told apart by `name`: this part is one of their names
+            inside = [s for s in inside if part in _names(s)]
+        elif inside:
+            section, field = inside[0], inside[0].model_fields.get(str(part))
+            keys.append(part)
+            depth = len(keys)
+            inside = sections(field.annotation) if field else []
+        elif isinstance(part, int) or (field and _is_block(field.annotation) and len(keys) == depth):
+            keys.append(part)
+    if len(inside) == 1:  # the location of a section: the fault is the section's own
+        return Spot(tuple(keys), inside[0], None if inside[0] is schema else field, depth)
+    return Spot(tuple(keys), section, field, depth)
+
+
+def sentence(detail: ErrorDetails, spot: Spot, schema: type[BaseModel]) -> tuple[str, str]:
+    """(what is wrong, the dotted path of the key that was meant, or "")."""
+    kind, found, annotation = detail["type"], detail["input"], spot.field.annotation if spot.field else None
+    if kind == "extra_forbidden":
+        return _unknown(spot, schema, detail["loc"])
+    if kind == "missing":
+        about = spot.field.description if spot.field else ""
+        return f'the key "{spot.path}" is missing' + (f": {about}" if about else ""), ""
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _unnamed(found, spot), ""
+    if kind in ("value_error", "assertion_error"):
+        error = (detail.get("ctx") or {}).get("error")
+        message = str(error or detail["msg"]).removeprefix("Value error, ")
+        own = spot.field is None or bool(sections(annotation)) or spot.path in message
+        return message if own else f"{spot.path} is {shown(found)}: {message}", ""
+    choices = _choices(annotation)
+    guess = nearest(found, choices) if isinstance(found, str) else None
+    ask = f'. Did you mean "{guess}"?' if guess else "."
+    items = len(spot.keys) - spot.depth
+    metadata = spot.field.metadata if spot.field and not items else ()
+    return f"{spot.path or 'this'} is {shown(found)}{ask} Allowed: {describe(annotation, metadata, items)}", ""
+
+
+def sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a value of this type may be."""
+    return [t for t in _members(annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
+
+
+def known_keys(schema: type[BaseModel], prefix: str = "", variant: str = "") -> list[Known]:
+    """Every key of the recipe; a key that only some sections of a union have, once for each of these."""
+    found = []
+    for name, field in schema.model_fields.items():
+        found.append(Known(prefix + name, variant))
+        inner = sections(field.annotation)
+        for section in inner:
+            shared = set.intersection(*(set(s.model_fields) for s in inner))
+            for known in known_keys(section, f"{prefix}{name}."):
+                alone = "" if known.key in shared else next(iter(_names(section)), "")
+                found.append(Known(known.path, alone))
+    return list(dict.fromkeys(found))
+
+
+def describe(annotation: Any, metadata: Sequence[Any] = (), items: int = 0) -> str:
+    """What a value of this type may be, in words; with `items`, what the items of such a list or block may be."""
+    words: list[str] = []
+    for kind, limits in _typed(annotation, metadata):
+        origin, inside = get_origin(kind), get_args(kind)
+        if items:
+            words += [describe(inside[-1], (), items - 1)] if origin in (list, dict) else []
+        elif origin is Literal:
+            words += [str(value) for value in inside]
+        elif origin is list:
+            inner = describe(inside[0])
+            words.append("a list of texts" if inner == "text" else f"a list of: {inner}")
+        elif origin is dict:
+            words.append("a block of `name: value` lines")
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            words.append(f"a block of keys such as {', '.join(list(kind.model_fields)[:3])}")
+        elif kind is not type(None):
+            names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+            words.append(names.get(kind, str(kind)) + _limits(limits))
+    words = list(dict.fromkeys(words))
+    return " or ".join(words) if len(words) < 3 else ", ".join(words)
+
+
+def shown(value: Any) -> str:
+    """A value as a reader wrote it, short and on one line."""
+    if value is None:
+        return "empty"
+    if isinstance(value, (Mapping, list, tuple)):
+        kind = "block" if isinstance(value, Mapping) else "list"
+        return f"a {kind}" if value else f"an empty {kind}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{_clean(value)}"' if isinstance(value, str) else _clean(str(value))
+
+
+def _clean(text: str, longest: int = 60) -> str:
+    """`text` without what a terminal would act on, cut where it is long."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: longest + 1])
+    return text if len(text) <= longest else text[:longest] + "..."
+
+
+def _unknown(spot: Spot, schema: type[BaseModel], loc: Sequence[str | int]) -> tuple[str, str]:
+    """An unknown key: ours if it is another tool's word, its place if it is ours, else the nearest that we have."""
+    said = f'unknown key "{spot.path}"'
+    word = str(spot.keys[-1])
+    plain = word.lower().replace("-", "_").replace(" ", "_")
+    own, everywhere = spot.section.model_fields, known_keys(schema)
+    if plain in own:
+        return _meant(said, spot.sibling(plain))
+    if plain in NEEDLESS:
+        return f"{said}. {NEEDLESS[plain]}", ""
+    if any(k.path == ALIASES.get(plain) for k in everywhere):
+        return f"{said}. luthier calls it {ALIASES[plain]}", ALIASES[plain]
+    homes = [k for k in everywhere if k.key == plain]
+    if homes:
+        return f"{said}. It belongs elsewhere: {_places(homes, spot)}", homes[0].path
+    here, there = nearest(word, own), nearest(word, [k.key for k in everywhere])
+    if here and not (there and edit_distance(plain, there) < edit_distance(plain, here)):
+        return _meant(said, spot.sibling(here))
+    if there:
+        homes = [k for k in everywhere if k.key == there]
+        return f"{said}. Did you mean {_places(homes, spot)}?", homes[0].path
+    alias = nearest(word, [a for a, path in ALIASES.items() if any(k.path == path for k in everywhere)])
+    if alias:
+        return f"{said}. luthier calls it {ALIASES[alias]}", ALIASES[alias]
+    where = f"{'.'.join(map(str, spot.keys[:-1]))} has" if len(spot.keys) > 1 else "a recipe has"
+    return f"{said}. {where} the keys {', '.join(own)}", ""
+
+
+def _meant(said: str, path: str) -> tuple[str, str]:
+    return f'{said}. Did you mean "{path}"?', path
+
+
+def _places(homes: list[Known], spot: Spot) -> str:
+    """The paths of `homes`; which section has a key is said where the one written is another of the same block."""
+    by_path: dict[str, list[str]] = {}
+    for known in homes:
+        by_path.setdefault(known.path, []).append(known.variant)
+    out = []
+    for path, variants in by_path.items():
+        block = path.rpartition(".")[0]
+        only = " and ".join(v for v in variants if v)
+        out.append(f'"{path}"' + (f" (with {block}.name: {only})" if only else ""))
+    return " or ".join(out)
+
+
+def _unnamed(found: Any, spot: Spot) -> str:
+    """A section told apart by its `name`, which is missing, misspelt or unknown."""
+    names = [n for s in sections(spot.field.annotation if spot.field else None) for n in _names(s)]
+    allowed = f"Allowed: {', '.join(names)}"
+    written = found if isinstance(found, Mapping) else {}
+    if "name" not in written:
+        typo = nearest("name", map(str, written))
+        if typo:
+            return f'unknown key "{spot.path}.{_clean(typo)}". Did you mean "{spot.path}.name"?'
+        return f'the key "{spot.path}.name" is missing. {allowed}'
+    name = written["name"]
+    guess = nearest(name, names) if isinstance(name, str) else None
+    ask = f'. Did you mean "{guess}"?' if guess else "."
+    return f"{spot.path}.name is {shown(name)}{ask} {allowed}"
+
+
+def _names(section: type[BaseModel]) -> tuple[str, ...]:
+    """The values of the section's `name` key, by which a union of sections is told apart."""
+    field = section.model_fields.get("name")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+
+
+def _typed(annotation: Any, metadata: Sequence[Any] = ()) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """The plain types inside Annotated, Union and Optional, each with what limits it."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        inner, *extra = get_args(annotation)
+        limits = [m for e in extra for m in (e.metadata if isinstance(e, FieldInfo) else (e,))]
+        yield from _typed(inner, [*metadata, *limits])
+    elif origin in (Union, types.UnionType):
+        for part in get_args(annotation):
+            yield from _typed(part, metadata)
+    else:
+        yield annotation, metadata
+
+
+def _members(annotation: Any) -> list[Any]:
+    return [kind for kind, _ in _typed(annotation)]
+
+
+def _is_block(annotation: Any) -> bool:
+    return any(get_origin(kind) is dict for kind in _members(annotation))
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Every word that may stand in a value of this type or in a list of them."""
+    out: list[str] = []
+    for kind in _members(annotation):
+        if get_origin(kind) is Literal:
+            out += map(str, get_args(kind))
+        elif get_origin(kind) is list:
+            out += _choices(get_args(kind)[0])
+    return out
+
+
+def _limits(metadata: Sequence[Any]) -> str:
+    """` above 0 and at most 1`, from the limits of a field."""
+    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+    said = [f"{w} {getattr(m, a):,}" for a, w in words.items() for m in metadata if getattr(m, a, None) is not None]
+    filled = any(getattr(m, "min_length", 0) for m in metadata)
+    return (f" {' and '.join(said)}" if said else "") + (" that is not empty" if filled else "")
+
+
+def mentioned(message: str, written: Mapping[str, Any]) -> str | None:
+    """The first of the written keys that a message names: a contradiction is shown at its line."""
+    return next((word for word in re.findall(r"\w+", message) if word in written), None)

@@ -1,0 +1,32 @@
+"""Recipe -> Run: the only room that knows data, task, method, training and evidence together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .recipe import Recipe, starter
+    from .job import resume, train
+    from .use import Run, check, compare, evaluate, load
+
+_HOMES = {
+    "Recipe": "recipe",
+    "starter": "recipe",
+    "resume": "job",
+    "train": "job",
+    "Run": "use",
+    "check": "use",
+    "compare": "use",
+    "evaluate": "use",
+    "load": "use",
+}
+__all__ = ["Recipe", "Run", "check", "compare", "evaluate", "load", "resume", "starter", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded on first use, so that a recipe can be refused without waiting for what training needs."""
+    import importlib
+
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

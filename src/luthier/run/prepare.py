@@ -1,0 +1,177 @@
+"""From files to splits that can be trusted: load -> check -> split -> leakage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.data import apply, check, check_splits, load, split
+from luthier.data.options import DataOptions
+from luthier.errors import DataError
+from luthier.records import SPLITS, Fault, Finding, Row, content_hash
+from luthier.tasks import Task
+from luthier.training.events import Event, Phase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN = 10  # faults in an error message; all of them are in data.json
+
+
+@dataclass
+class Prepared:
+    """Rows by split, and everything that was found on the way."""
+
+    splits: dict[str, list[Row]]
+    faults: list[Fault]
+    facts: dict[str, Any]
+    files: list[dict[str, Any]]
+    format: str
+    columns: dict[str, str]
+    read: int
+    moves: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.severity == "error"]
+
+    def as_json(self) -> dict[str, Any]:
+        """data.json."""
+        counts = Counter((f.severity, f.code) for f in self.faults)
+        return {
+            "files": self.files,
+            "format": self.format,
+            "columns": self.columns,
+            "read": self.read,
+            "kept": sum(len(rows) for rows in self.splits.values()),
+            "splits": {name: len(rows) for name, rows in self.splits.items()},
+            "facts": self.facts,
+            "faults": [f.as_json() for f in self.faults[:10_000]],
+            "fault_counts": [{"severity": s, "code": c, "count": n} for (s, c), n in counts.items()],
+            "moves": self.moves,
+            "findings": [f.as_json() for f in self.findings],
+        }
+
+
+def group_field(options: DataOptions, task: type[Task] | Task) -> str | None:
+    """The field whose equal values stay together: the recipe's, else the task's own."""
+    if options.group_by == "none":
+        return None
+    return options.group_by or task.form.group_by
+
+
+def prepare(
+    options: DataOptions,
+    task: Task,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase | None,
+    emit: Callable[[Event], None],
+) -> Prepared:
+    """Every row read, checked, and in exactly one split.
+
+    Never raises for faults in rows (they are in `faults`); DataError where nothing can be read, splits cannot be
+    filled, or the user's own test shares too many rows with training.
+    """
+    form = task.form
+
+    def reading(done: int) -> None:
+        emit(Phase("reading rows", done))
+
+    sources = {"train": options.train, "validation": options.validation, "test": options.test}
+    given: dict[str, Any] = {name: s for name, s in sources.items() if not isinstance(s, (int, float))}
+    loaded = {}
+    for name, source in given.items():
+        emit(Phase(f"reading the {name} rows"))
+        columns, kind = options.columns, options.format
+        loaded[name] = load(source, form, columns=columns, format=kind, base=base, say=reading)
+    train = loaded["train"]
+    faults = [fault for part in loaded.values() for fault in part.faults]
+    rows = [row for part in loaded.values() for row in part.rows]
+    emit(Phase("checking the data", 0, len(rows)))
+    count = None if tokenizer is None else (lambda some: task.lengths(some, tokenizer))
+    checked = check(
+        rows,
+        form,
+        count_tokens=count,
+        max_length=task.options.max_length,
+        say=lambda what: emit(Phase(what, 0, len(rows))),
+    )
+    faults += checked.faults
+    prepared = Prepared(
+        splits={name: [] for name in SPLITS},
+        faults=faults,
+        facts=checked.facts,
+        files=[file for part in loaded.values() for file in part.files],
+        format=train.format,
+        columns=train.columns,
+        read=sum(part.read for part in loaded.values()),
+    )
+    if prepared.errors and not train.rows:
+        return prepared
+    emit(Phase("splitting", 0, len(train.rows)))
+    shares = {n: float(s) for n, s in sources.items() if n not in given}
+    divided = split(
+        train.rows,
+        form,
+        validation=shares.get("validation", 0.0),
+        test=shares.get("test", 0.0),
+        group_by=options.group_by,
+        say=lambda done: emit(Phase("looking for near copies", done, len(train.rows))),
+    )
+    prepared.moves = divided.moves
+    prepared.splits = {name: divided.rows(train.rows, name) for name in SPLITS}
+    for name in ("validation", "test"):
+        if name in loaded:
+            prepared.splits[name] = loaded[name].rows
+            prepared.splits["train"], finding = apply(
+                options.leakage, prepared.splits["train"], loaded[name].rows, form, name=name, group_by=options.group_by
+            )
+            if finding is not None:
+                prepared.findings.append(finding)
+    if len(given) > 1:
+        prepared.faults += check_splits(prepared.splits, form)
+    return prepared
+
+
+def refuse_errors(prepared: Prepared) -> None:
+    """DataError listing the first errors, if there are any, or if there is nothing to train on."""
+    errors = prepared.errors
+    if errors:
+        shown = "\n".join(f"  {sentence(fault)}" for fault in errors[:SHOWN])
+        more = f"\n  and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+        raise DataError(
+            f"the data has {len(errors)} error{'s' * (len(errors) != 1)}:\n{shown}{more}",
+            fix="`luthier check RECIPE` lists all of them; correct the rows, or take them out, and train again",
+        )
+    if not prepared.splits["train"]:
+        raise DataError("no row is left to train on", where="data.train", fix="look at `luthier check RECIPE`")
+
+
+def sentence(fault: Fault) -> str:
+    """A fault on one line: where, what, and what to do."""
+    where = f"{fault.file}:{fault.line}" if fault.line else fault.file
+    name = f' field "{fault.field}"' if fault.field else ""
+    fix = f" Fix: {fault.fix}" if fault.fix else ""
+    return f"{where}{name}: {fault.message}.{fix}".replace("..", ".").lstrip(": ")
+
+
+def test_key(rows: list[Row], task: Task) -> str:
+    """One hash for a set of test rows, whatever their order, ids and files."""
+    import hashlib
+
+    names = [f.name for f in task.form.fields if f.required]
+    return hashlib.sha256("\n".join(sorted(content_hash(row, names) for row in rows)).encode()).hexdigest()
+
+
+def split_lines(prepared: Prepared) -> list[Mapping[str, Any]]:
+    """splits.jsonl: one line a row, with the reason where it was moved."""
+    why = {row: move["why"] for move in prepared.moves for row in move["rows"]}
+    return [
+        {"id": row.id, "split": name, **({"moved": why[row.id]} if row.id in why else {})}
+        for name in SPLITS
+        for row in prepared.splits[name]
+    ]

@@ -1,0 +1,235 @@
+"""From a tuned model to what can be said of it: answers -> score -> findings -> verdict -> report."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from luthier.config import dump
+from luthier.errors import LuthierError
+from luthier.evidence.baselines import baseline_names, classical, trivial
+from luthier.evidence.calibration import calibrate, calibration_finding
+from luthier.evidence.card import card
+from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
+from luthier.evidence.overfit import fit_findings
+from luthier.evidence.report import write_report
+from luthier.evidence.rows import choose
+from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.verdict import Verdict, decide
+from luthier.methods import Method
+from luthier.records import Answer, Finding, Row
+from luthier.runs import RunFolder, count_test, read_jsonl, write_json, write_text
+from luthier.tasks import Task
+from luthier.training.events import Event, Phase
+
+from .prepare import Prepared, group_field, test_key
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from luthier.models import Source
+
+
+@dataclass
+class Proof:
+    """What a run is proven with: its rows and answers, the untuned model's, and what training showed."""
+
+    recipe: Recipe
+    task: Task
+    method: Method
+    source: Source
+    prepared: Prepared
+    folder: RunFolder
+    answers: Mapping[str, Sequence[Answer]]  # split -> the tuned model's
+    untuned: Sequence[Answer]
+    trained_parameters: int
+    parameters: int
+    peak_memory: int
+    environment: Mapping[str, Any]
+
+
+def baselines(task: Task, train: Sequence[Row], rows: Sequence[Row], emit: Callable[[Event], None]) -> dict[str, list[Answer]]:
+    """The trivial and the classical baseline's answers; one that cannot be computed is left out, and said."""
+    out = {}
+    for name, answer in (("trivial", trivial), ("classical", classical)):
+        emit(Phase(f"the {name} baseline", 0, len(rows)))
+        try:
+            out[name] = answer(task.form, train, rows)
+        except (LuthierError, ValueError) as error:
+            emit(Phase(f"the {name} baseline failed: {error}", len(rows), len(rows)))
+    return out
+
+
+def curve(folder: RunFolder) -> list[dict[str, Any]]:
+    """One point a validation scoring, from the log; what a resumed run repeated counts once."""
+    points = {}
+    for event in read_jsonl(folder.events):
+        if event.get("event") == "scored":
+            keys = {"step": "step", "epoch": "epoch", "train_loss": "train_loss", "loss": "validation_loss"}
+            points[event["step"]] = {new: event[old] for old, new in keys.items()} | {"validation_score": event["score"]}
+    return [points[step] for step in sorted(points)]
+
+
+def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
+    """Score, find, decide; write predictions, scores.json, findings.json, report.html and the model card."""
+    task, folder, splits = proof.task, proof.folder, proof.prepared.splits
+    group_by = group_field(proof.recipe.data, task)
+    shared = group_by if any(group_by in row.fields for row in splits["train"][:1]) else None
+    for name, answers in proof.answers.items():
+        _write_predictions(folder, name, splits[name], answers, task)
+    test, validation = splits["test"], splits["validation"]
+    emit(Phase("scoring", 0, len(test)))
+    rivals = baselines(task, splits["train"], test, emit) if test else {}
+    if test:
+        rivals["untuned"] = list(proof.untuned)
+        evaluation = evaluate(task, test, proof.answers["test"], rivals, shared, proof.recipe.seed)
+    else:
+        evaluation = Evaluation(task.name, 0, 0, {}, {})
+    scores: dict[str, Any] = {"test": evaluation.as_json()} if test else {}
+    trivial_score = None
+    if validation:
+        simple = {"trivial": trivial(task.form, splits["train"], validation)}
+        on_validation = evaluate(task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed)
+        scores["validation"] = on_validation.as_json()
+        trivial_score = on_validation.baselines["trivial"].get(task.primary)
+    write_json(folder.scores, scores)
+    points = curve(folder)
+    kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
+    findings = [*proof.prepared.findings, *_split_findings(splits)]
+    findings += fit_findings(
+        points,
+        training_rows=len(splits["train"]),
+        epochs=proof.recipe.train.epochs,
+        kept_step=kept,
+        trivial_score=trivial_score,
+        primary=task.primary,
+    )
+    calibration = chosen = None
+    if test:
+        calibration = calibrate(proof.answers["test"], task.correct(test, proof.answers["test"]))
+        finding = calibration_finding(calibration)
+        findings += [finding] if finding else []
+        quality = task.quality(test, proof.answers["test"])
+        chosen = choose(test, proof.answers["test"], quality, task.form)
+    ledger = count_test(test_key(test, task), folder.path, home) if test else 1
+    names = baseline_names(task.form)
+    verdict = decide(evaluation, findings, task.primary, ledger, names)
+    content = ReportContent(
+        run=folder.name,
+        task=task.name,
+        method=proof.method.name,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        model=_model_facts(proof),
+        evaluation=evaluation,
+        verdict=verdict,
+        primary=task.primary,
+        data=_data_facts(proof.prepared, task),
+        baseline_names=names,
+        findings=findings,
+        tables=task.tables(test, proof.answers["test"]) if test else (),
+        curve=points,
+        kept_step=kept,
+        calibration=calibration,
+        chosen=chosen,
+        recipe=dump(proof.recipe),
+        environment=proof.environment,
+        seconds=sum(e["seconds"] for e in read_jsonl(folder.events) if e.get("event") == "step"),
+        peak_memory=proof.peak_memory,
+    )
+    write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
+    emit(Phase("writing the report"))
+    write_report(folder.report, content)
+    write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))
+    return verdict
+
+
+def loading_code(proof: Proof) -> str:
+    """Plain Python that loads model/ and answers, without luthier."""
+    task, method = proof.task, proof.method
+    labels = task.state.get("labels")
+    places = 'FOLDER = "."  # where this file lies\n'
+    if method.name == "lora":
+        base = proof.source.hub_id or str(proof.source.folder)
+        places += f"BASE = {base!r}  # the base model: a hub id or its folder; sha256 {proof.source.sha256}\n"
+    if labels:
+        places += f"LABELS = {labels!r}\n"
+    outputs = task.head().outputs
+    code = method.card_code(task.auto_class, outputs)
+    imports, _, rest = code.partition("\n\n")
+    return f"{imports}\n\n{places}{rest}\n\n{task.card_code()}"
+
+
+def _write_predictions(folder: RunFolder, name: str, rows: Sequence[Row], answers: Sequence[Answer], task: Task) -> None:
+    from luthier.runs import write_jsonl
+    from luthier.serve.predict import line
+
+    quality = task.quality(rows, answers)
+    target = task.form.target
+    write_jsonl(
+        folder.predictions / f"{name}.jsonl",
+        (
+            {**line(row, answer), "expected": row[target], "quality": round(float(q), 6), "file": row.file, "line": row.line}
+            for row, answer, q in zip(rows, answers, quality)
+        ),
+    )
+
+
+def _split_findings(splits: Mapping[str, Sequence[Row]]) -> list[Finding]:
+    out = []
+    if not splits["test"]:
+        out.append(
+            Finding(
+                "no-test-split",
+                "warning",
+                "There is no test split, so nothing about new rows can be proven.",
+                remedy="Set data.test to a fraction such as 0.1, or to a file.",
+            )
+        )
+    if not splits["validation"]:
+        out.append(
+            Finding(
+                "no-validation-split",
+                "warning",
+                "There is no validation split: no checkpoint, threshold or stopping point could be chosen.",
+                remedy="Set data.validation to a fraction such as 0.1, or to a file.",
+            )
+        )
+    return out
+
+
+def _model_facts(proof: Proof) -> ModelFacts:
+    source = proof.source
+    return ModelFacts(
+        name=proof.recipe.model,
+        kind=source.kind,
+        hub_id=source.hub_id or "",
+        sha256=source.sha256,
+        license=source.licence or "",
+        library="peft" if proof.method.name == "lora" else "transformers",
+        parameters=proof.parameters,
+        trained_parameters=proof.trained_parameters,
+    )
+
+
+def _data_facts(prepared: Prepared, task: Task) -> DataFacts:
+    labels = {}
+    if task.form[task.form.target].kind == "label":
+        for name, rows in prepared.splits.items():
+            counts: dict[str, int] = {}
+            for row in rows:
+                label = str(row[task.form.target])
+                counts[label] = counts.get(label, 0) + 1
+            labels[name] = dict(sorted(counts.items()))
+    tokens = prepared.facts.get("tokens") or {}
+    lengths = []
+    if {"median", "p95", "longest"} <= set(tokens):
+        lengths = [Lengths("tokens", tokens["median"], tokens["p95"], tokens["longest"], tokens.get("over", 0))]
+    return DataFacts(
+        rows={name: len(rows) for name, rows in prepared.splits.items()},
+        files=[SourceFile(f["path"], f["format"], f["sha256"]) for f in prepared.files],
+        labels=labels,
+        faults=count_faults(prepared.faults),
+        moves=[f"{len(m['rows'])} rows from {m['from']} to {m['to']}: {m['why']}" for m in prepared.moves],
+        lengths=lengths,
+    )

@@ -1,0 +1,261 @@
+"""A run after training: its facts, its answers, its evaluation on other data, its place among others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier import config
+from luthier.data import check as check_rows
+from luthier.data import load as load_rows
+from luthier.errors import DataError, RunError
+from luthier.evidence.baselines import classical, trivial
+from luthier.evidence.compare import Comparison, Contender
+from luthier.evidence.compare import compare as compare_contenders
+from luthier.evidence.score import Evaluation
+from luthier.evidence.score import evaluate as score
+from luthier.records import Answer, Row
+from luthier.runs import RunFolder, find_run, read_json, read_jsonl
+from luthier.tasks import TASKS, Task
+from luthier.training.events import Event, Phase
+
+from .prepare import Prepared, group_field, prepare, sentence
+from .recipe import Recipe, read
+
+if TYPE_CHECKING:
+    from luthier.serve import Tuned
+
+Listener = Callable[[Event], None]
+
+
+class Run:
+    """A run folder and what it says. `predict` loads the model on first use."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._tuned: Tuned | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, verdict={self.status().get('verdict')!r})"
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def recipe(self) -> Recipe:
+        return config.read_recipe(self.folder.recipe, Recipe)
+
+    def status(self) -> dict[str, Any]:
+        return self.folder.status()
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The test scores in evaluate's shape; None without a test split."""
+        scores = read_json(self.folder.scores) if self.folder.scores.is_file() else {}
+        return scores.get("test")
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """`{"verdict", "sentence", "because", "findings"}`; None for an unfinished run."""
+        return read_json(self.folder.findings) if self.folder.findings.is_file() else None
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        return list((self.verdict or {}).get("findings", []))
+
+    def tuned(self, dtype: str = "auto") -> Tuned:
+        """The loaded model. RunError if the run has none."""
+        from luthier.serve import Tuned
+
+        if self._tuned is None:
+            self._tuned = Tuned.load(self.folder.model, dtype)
+        return self._tuned
+
+    def predict(
+        self, rows: Iterable[Mapping[str, Any] | str], progress: Callable[[int, int], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """`{"id", "prediction", "confidence", ...}` for each row, order kept."""
+        return self.tuned().predict(rows, progress)
+
+
+def load(run: str | Path) -> Run:
+    """A run by its folder, number, name, or `last`."""
+    from luthier.models import home
+
+    return Run(find_run(str(run), home(), Path.cwd()))
+
+
+def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = None) -> dict[str, Any]:
+    """The run's test scores, or its scores on other data, with intervals, beside its baselines.
+
+    Without `data` nothing is computed: a run scores its test split once. On other data the baselines are
+    trained on the run's own training rows. Rows that training has seen are named in `seen_in_training`.
+    """
+    if data is None:
+        found = run.evaluation
+        if found is None:
+            raise RunError("it has no test scores", where=str(run.path), fix="luthier evaluate RUN --data FILE, or finish the run")
+        return found
+    emit = listen or (lambda event: None)
+    recipe = run.recipe
+    tuned = run.tuned()
+    emit(Phase("reading rows"))
+    options = recipe.data
+    loaded = load_rows(data, tuned.task.form, columns=_columns_for(data, options.columns, tuned.task), base=Path.cwd())
+    if not loaded.rows:
+        first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
+        raise DataError(f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {tuned.task.name}")
+    rows = loaded.rows
+    answers = tuned.answers(rows, lambda done, total: emit(Phase("answering rows", done, total)))
+    train = _training_rows(run, recipe, tuned.task, emit)
+    rivals: dict[str, list[Answer]] = {}
+    for name, baseline in (("trivial", trivial), ("classical", classical)):
+        emit(Phase(f"the {name} baseline"))
+        rivals[name] = baseline(tuned.task.form, train, rows)
+    emit(Phase("the untuned model"))
+    rivals["untuned"] = _untuned_answers(recipe, tuned, rows, Path(run.status().get("base", ".")))
+    shared = group_field(options, tuned.task)
+    inputs = [field.name for field in tuned.task.form.inputs]
+    known = {tuple(str(row[name]) for name in inputs) for row in train}
+    seen = [row.id for row in rows if tuple(str(row[name]) for name in inputs) in known]
+    found = score(tuned.task, rows, answers, rivals, shared if shared in rows[0].fields else None, recipe.seed).as_json()
+    skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
+    return {**found, "skipped": skipped, "seen_in_training": seen}
+
+
+def _columns_for(data: str, columns: Mapping[str, str], task: Task) -> Mapping[str, str]:
+    """The recipe's column names where the new file has them; else the file's own are detected."""
+    if not columns:
+        return {}
+    try:
+        load_rows(data, task.form, columns=columns, base=Path.cwd())
+    except DataError:
+        return {}
+    return columns
+
+
+def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list[Row]:
+    """The rows the run was trained on, read again from its recipe and splits.jsonl."""
+    options, base = recipe.data, Path(run.status().get("base", "."))
+    emit(Phase("reading the training rows"))
+    loaded = load_rows(options.train, task.form, columns=options.columns, format=options.format, base=base)
+    split = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"}
+    return [row for row in loaded.rows if row.id in split]
+
+
+def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Path) -> list[Answer]:
+    """What the starting model with a new head answers, under the tuned model's threshold."""
+    import torch
+
+    from luthier.methods import METHODS
+    from luthier.models import resolve
+    from luthier.serve import answer_rows
+
+    torch.manual_seed(recipe.seed)
+    source = resolve(recipe.model, base=base)
+    method = METHODS[recipe.method.name](recipe.method)
+    model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
+    raw = answer_rows(tuned.task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
+    return tuned.task.settle(rows, raw)
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """The runs' test scores side by side, paired where they were scored on the same rows."""
+    return compare_contenders([_contender(run) for run in runs])
+
+
+def _contender(run: Run) -> Contender:
+    evaluation = run.evaluation
+    if evaluation is None:
+        raise RunError("it has no test scores", where=str(run.path), fix="compare finished runs that have a test split")
+    import hashlib
+    import json
+
+    lines = read_jsonl(run.folder.predictions / "test.jsonl")
+    status = run.status()
+    task = TASKS[evaluation["task"]]
+    return Contender(
+        name=run.folder.name,
+        task=task.name,
+        primary=task.primary,
+        evaluation=Evaluation.from_json(evaluation),
+        quality={line["id"]: float(line["quality"]) for line in lines},
+        hashes={
+            line["id"]: hashlib.sha256(json.dumps([line["id"], line["expected"]], sort_keys=True).encode()).hexdigest()
+            for line in lines
+        },
+        verdict=status.get("verdict") or "",
+        trained_parameters=status.get("trained_parameters") or 0,
+        seconds=sum(e["seconds"] for e in read_jsonl(run.folder.events) if e.get("event") == "step"),
+        peak_memory=status.get("peak_memory") or 0,
+    )
+
+
+def check(
+    target: str, *, task: str | None = None, overrides: Sequence[str] = (), listen: Listener | None = None
+) -> dict[str, Any]:
+    """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults", ...}`."""
+    emit = listen or (lambda event: None)
+    if task is None:
+        recipe, base = read(target, overrides)
+        kind = TASKS[recipe.task.name](recipe.task)
+        try:
+            prepared = prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit)
+        except DataError as error:
+            return _refused(error, recipe, kind, base)
+        return _report(prepared)
+    form = TASKS[task].form
+    emit(Phase("reading rows"))
+    loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
+    checked = check_rows(loaded.rows, form)
+    whole = Prepared(
+        {"train": loaded.rows}, [*loaded.faults, *checked.faults], checked.facts, loaded.files, loaded.format, loaded.columns, loaded.read
+    )
+    return {**_report(whole), "splits": None}
+
+
+def _report(prepared: Prepared) -> dict[str, Any]:
+    whole = prepared.as_json()
+    return {
+        "format": prepared.format,
+        "columns": prepared.columns,
+        "rows": prepared.read,
+        "kept": whole["kept"],
+        "faults": [fault.as_json() for fault in prepared.faults],
+        "facts": prepared.facts,
+        "files": prepared.files,
+        "splits": whole["splits"],
+        "findings": whole["findings"],
+    }
+
+
+def _refused(error: DataError, recipe: Recipe, task: Task, base: Path) -> dict[str, Any]:
+    """The report where splitting or leakage was refused: that refusal is one more fault beside the rows' own."""
+    loaded = load_rows(recipe.data.train, task.form, columns=recipe.data.columns, format=recipe.data.format, base=base)
+    checked = check_rows(loaded.rows, task.form)
+    fault = {
+        "severity": "error",
+        "code": "leak" if error.where.startswith("data.") else "splits",
+        "file": error.where,
+        "line": 0,
+        "field": "",
+        "value": "",
+        "message": error.found,
+        "fix": error.fix,
+    }
+    whole = Prepared({"train": loaded.rows}, [*loaded.faults, *checked.faults], checked.facts, loaded.files, loaded.format, loaded.columns, loaded.read)
+    report = _report(whole)
+    return {**report, "faults": [*report["faults"], fault], "splits": None}
+
+
+def _tokenizer_here(model: str, base: Path) -> Any:
+    """The model's tokenizer if it is on this machine: a check fetches nothing."""
+    from luthier.errors import ModelError
+    from luthier.models import load_tokenizer, resolve
+
+    try:
+        return load_tokenizer(resolve(model, base=base, fetch_missing=False))
+    except ModelError:
+        return None

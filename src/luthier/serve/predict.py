@@ -1,0 +1,161 @@
+"""A tuned model, and its answers to rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.errors import DataError, RunError, did_you_mean
+from luthier.methods import METHODS
+from luthier.records import Answer, Row
+from luthier.runs import read_json, verified
+from luthier.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from luthier.engine.batches import Examples
+    from luthier.engine.device import Machine
+    from luthier.engine.inference import Progress
+
+SETTINGS = "luthier.json"  # in model/: what is needed to answer with it again
+
+
+def answer_examples(
+    task: Task,
+    model: nn.Module,
+    rows: Sequence[Row],
+    examples: Examples,
+    machine: Machine,
+    token_budget: int,
+    progress: Progress | None = None,
+) -> tuple[list[Answer], float]:
+    """(one answer a row in the rows' order, mean loss or NaN without labels), whatever the batches are."""
+    from luthier.engine.inference import run
+
+    reduced: list[Any] = [None] * len(examples)
+    loss = 0.0
+    labelled = task.form.target in rows[0].fields if rows else False
+    for indices, batch, logits in run(model, examples, machine, token_budget, progress):
+        for place, value in zip(indices, task.reduce(logits, batch)):
+            reduced[place] = value
+        if labelled:
+            loss += float(task.loss(logits, batch))
+    weight = float(task.weights(examples).sum()) if labelled else 0.0
+    return task.answers(rows, examples, reduced), loss / weight if weight else float("nan")
+
+
+def answer_rows(
+    task: Task,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    machine: Machine,
+    token_budget: int,
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """One answer a row, in the rows' order: rows of like length go through the model together."""
+    if not rows:
+        return []
+    examples = task.encode(rows, tokenizer)
+    return answer_examples(task, model, rows, examples, machine, token_budget, progress)[0]
+
+
+@dataclass
+class Tuned:
+    """A loaded model with its task; `predict` answers plain dictionaries."""
+
+    task: Task
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    machine: Machine
+    token_budget: int
+
+    @classmethod
+    def load(cls, folder: Path, dtype: str = "auto") -> Tuned:
+        """The model in a run's `model/` folder. Every file's sha256 is checked, nothing may be missing or left over.
+
+        `dtype`: float32 for answers that are the same on every machine, bfloat16, or auto for what is faster here.
+        """
+        from luthier.engine.attention import use_cpu_attention
+        from luthier.engine.device import TOKEN_BUDGET, find_machine, keep_memory
+        from luthier.models import home, load_tokenizer, resolve
+
+        if not (folder / SETTINGS).is_file():
+            raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
+        verified(folder)
+        settings = read_json(folder / SETTINGS)
+        kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
+        task = kind(kind.Options(**settings["task"]), settings["state"])
+        method = way(way.Options(**settings["method"]))
+        keep_memory()
+        machine = find_machine(dtype, home() / "machine.json")
+        base = resolve(settings["base"]["folder"] if Path(settings["base"]["folder"]).is_dir() else settings["base"]["name"])
+        if settings["method"]["name"] == "lora" and base.sha256 != settings["base"]["sha256"]:
+            raise RunError(
+                "its base model is not the one it was tuned on (other sha256)",
+                where=str(base.folder),
+                fix=f"get {settings['base']['name']} with sha256 {settings['base']['sha256'][:16]}...",
+            )
+        model = method.load(folder, base, task.head(), lambda source: task.build(source, {}, fresh=False))
+        if machine.bf16 and machine.device == "cpu":
+            use_cpu_attention(_stock(model))
+        tokenizer = load_tokenizer(resolve(str(folder)) if (folder / "config.json").is_file() else base)
+        return cls(task, model.to(machine.device).eval(), tokenizer, machine, TOKEN_BUDGET[machine.device])
+
+    def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
+        raw = answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress)
+        return self.task.settle(rows, raw)
+
+    def predict(self, rows: Iterable[Mapping[str, Any] | str], progress: Progress | None = None) -> list[dict[str, Any]]:
+        """`{"id", "prediction", "confidence", ...}` for each row, order kept.
+
+        A row is a mapping with the task's inputs (`text`; `question` and `context`), or for tasks with one input
+        the text itself. DataError names the row and the field that is missing or no text.
+        """
+        made = [self._row(row, number) for number, row in enumerate(rows, 1)]
+        return [line(row, answer) for row, answer in zip(made, self.answers(made, progress))]
+
+    def _row(self, row: Mapping[str, Any] | str, number: int) -> Row:
+        inputs = [field.name for field in self.task.form.inputs]
+        if isinstance(row, str) and len(inputs) == 1:
+            row = {inputs[0]: row}
+        if not isinstance(row, Mapping):
+            raise DataError(f"it is {row!r}, expected a mapping with {' and '.join(inputs)}", where=f"row {number}")
+        for name in inputs:
+            if not isinstance(row.get(name), str) or not row[name].strip():
+                known = [k for k in row if isinstance(k, str)]
+                found = f"{name} is {row[name]!r}" if name in row else f'there is no "{name}"'
+                fix = f"give {name} as a text" + (f". {did_you_mean(name, known)}" if known and name not in row else "")
+                raise DataError(found, where=f"row {number}", fix=fix)
+        return Row(str(row.get("id", number)), {name: row[name] for name in inputs})
+
+
+def line(row: Row, answer: Answer) -> dict[str, Any]:
+    """One answer as `predict` gives it: id, prediction, confidence, and the task's details."""
+    detail = {k: round(v, 6) if isinstance(v, float) else v for k, v in answer.detail.items()}
+    return {"id": row.id, "prediction": answer.prediction, "confidence": round(answer.confidence, 6), **detail}
+
+
+def _stock(model: nn.Module) -> nn.Module:
+    """The transformers model inside whatever a method wrapped it in."""
+    for inner in ("get_base_model",):
+        with contextlib.suppress(AttributeError):
+            return getattr(model, inner)()
+    return getattr(model, "backbone", model)
+
+
+def in_batches(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Consecutive lists of at most `size`."""
+    batch: list[Any] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

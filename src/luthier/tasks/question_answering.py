@@ -1,0 +1,353 @@
+"""The words of a passage that answer a question, or that there are none (SQuAD 1.1 and 2.0).
+
+A passage longer than `max_length` is read in windows that overlap by `stride` tokens. A span's score is the
+sum of its start and end logits (Devlin et al. 2019, arxiv.org/abs/1810.04805); the first token stands for "no
+answer", and a row has no answer if that token beats the best span of all windows by more than a threshold
+chosen on validation (Rajpurkar et al. 2018, arxiv.org/abs/1806.03822). Only tokens of the passage and the
+first token may be pointed at, in training as in use.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from luthier.records import Answer, Field, Form, Row, Table
+
+from .base import Task, TaskOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from luthier.engine.batches import Batch, Examples
+    from luthier.engine.heads import HeadSpec
+    from luthier.models import Source
+
+
+class QuestionAnsweringOptions(TaskOptions):
+    """Settings of question answering."""
+
+    name: Literal["question-answering"] = "question-answering"
+    max_length: int = Setting(384, ge=16, le=1_000_000, description="tokens of one window, question included")
+    stride: int = Setting(128, ge=0, description="tokens that two windows of one passage share")
+    max_answer_length: int = Setting(30, ge=1, le=1000, description="tokens of the longest answer")
+
+    @model_validator(mode="after")
+    def _fits(self) -> QuestionAnsweringOptions:
+        if self.stride >= self.max_length // 2:
+            raise ValueError(
+                f"task.stride is {self.stride}: it must be below half of task.max_length ({self.max_length}), "
+                "or windows make no way through a passage"
+            )
+        return self
+
+
+class QuestionAnswering(Task):
+    name = "question-answering"
+    title = "Extractive question answering"
+    pipeline_tag = "question-answering"
+    Options = QuestionAnsweringOptions
+    kinds = frozenset({"encoder"})
+    primary = "f1"
+    auto_class = "AutoModelForQuestionAnswering"
+    form = Form(
+        fields=(
+            Field("question", "text", "what is asked", aliases=("query", "q")),
+            Field("context", "text", "the passage that may hold the answer", aliases=("passage", "paragraph", "document", "text")),
+            Field("answers", "spans", "the answer's words and where they start", aliases=("answer",), within="context"),
+            Field("title", "text", "the document the passage comes from", required=False),
+        ),
+        target="answers",
+        group_by="context",
+    )
+
+    def learn(self, rows: Sequence[Row]) -> None:
+        """Whether "no answer" is a possible answer: a threshold, or None for data where every row has one."""
+        self.state["no_answer_threshold"] = 0.0 if any(not row["answers"] for row in rows) else None
+
+    def head(self) -> HeadSpec:
+        from luthier.engine.heads import HeadSpec
+
+        return HeadSpec(("qa_outputs",), 2, pooled=False, peft_type="QUESTION_ANS")
+
+    def build(self, source: Source, settings: Mapping[str, Any], *, fresh: bool = True) -> nn.Module:
+        from transformers import AutoModelForQuestionAnswering
+
+        from luthier.models import load_pretrained
+
+        return load_pretrained(source, AutoModelForQuestionAnswering, head=(*self.head().modules, "pooler") if fresh else (), num_labels=2, **settings)
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Examples:
+        from luthier.engine.batches import Examples
+
+        columns: dict[str, list[Any]] = {"input_ids": [], "allowed": [], "start": [], "end": []}
+        origin: list[int] = []
+        notes: list[np.ndarray] = []
+        labelled = all("answers" in row.fields for row in rows)
+        for begin in range(0, len(rows), 500):
+            part = rows[begin : begin + 500]
+            questions = self._short_questions([str(row["question"]).strip() for row in part], tokenizer)
+            encoded = tokenizer(
+                questions,
+                [str(row["context"]) for row in part],
+                truncation="only_second",
+                max_length=self.options.max_length,
+                stride=self.options.stride,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+            )
+            of_row = encoded["overflow_to_sample_mapping"]
+            for i, ids in enumerate(encoded["input_ids"]):
+                inside = np.array([s == 1 for s in encoded.sequence_ids(i)], dtype=bool)
+                offsets = np.asarray(encoded["offset_mapping"][i], dtype=np.int32)
+                # A token of no width (a stray space or control sign) can be neither start nor end.
+                allowed = inside & (offsets[:, 1] > offsets[:, 0])
+                null = _first(np.asarray(ids), tokenizer.cls_token_id)
+                start = end = null
+                row = part[of_row[i]]
+                if labelled and row["answers"]:
+                    start, end = _token_span(row["answers"][0], offsets, allowed, null)
+                allowed[null] = True
+                columns["input_ids"].append(np.asarray(ids, dtype=np.int32))
+                columns["allowed"].append(allowed.astype(np.uint8))
+                if "token_type_ids" in encoded:
+                    columns.setdefault("token_type_ids", []).append(np.asarray(encoded["token_type_ids"][i], dtype=np.int32))
+                columns["start"].append(start)
+                columns["end"].append(end)
+                columns.setdefault("null", []).append(null)
+                origin.append(begin + of_row[i])
+                notes.append(offsets)
+        if not labelled:
+            del columns["start"], columns["end"]
+        padding: dict[str, float] = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0, "allowed": 0}
+        lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=int)
+        return Examples({**columns}, padding, np.asarray(origin, dtype=int), lengths, notes, self.options.max_length)
+
+    def _short_questions(self, questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Questions cut, at a token's edge, to leave the passage over a third of the window."""
+        longest = max(1, int(self.options.max_length * 0.6) - self.options.stride // 2)
+        encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+        return [
+            q if len(offsets) <= longest else q[: offsets[longest - 1][1]]
+            for q, offsets in zip(questions, encoded["offset_mapping"])
+        ]
+
+    def weights(self, examples: Examples) -> np.ndarray:
+        return np.ones(len(examples))
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of start and of end, their mean, summed over windows."""
+        from torch.nn.functional import cross_entropy
+
+        start, end = self._masked(logits, batch)
+        return (
+            cross_entropy(start, batch["start"], reduction="sum") + cross_entropy(end, batch["end"], reduction="sum")
+        ) / 2
+
+    @staticmethod
+    def _masked(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        masked = logits.float().masked_fill(batch["allowed"][..., None] == 0, -1e9)
+        return masked[..., 0], masked[..., 1]
+
+    def reduce(self, logits: Tensor, batch: Batch) -> list[Any]:
+        """Per window: the best span's tokens and score, "no answer"'s score, and log of the sum over all spans."""
+        import torch
+
+        start, end = self._masked(logits, batch)
+        null = start.gather(1, batch["null"][:, None])[:, 0] + end.gather(1, batch["null"][:, None])[:, 0]
+        start = start.scatter(1, batch["null"][:, None], -1e9)
+        end = end.scatter(1, batch["null"][:, None], -1e9)
+        rows, length = start.shape
+        reach = min(self.options.max_answer_length, length)
+        # spans[row, d, i]: the span from token i to token i + d.
+        spans = start.new_full((rows, reach, length), -2e9)
+        for d in range(reach):
+            spans[:, d, : length - d] = start[:, : length - d] + end[:, d:]
+        flat = spans.view(rows, -1)
+        score, place = flat.max(1)
+        first = place % length
+        packed = torch.stack([score, null, torch.logsumexp(flat, 1), first, first + place // length], 1).double()
+        return list(packed.cpu().numpy())
+
+    def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
+        best: list[tuple[float, int, int]] = [(-np.inf, 0, 0)] * len(rows)
+        null = np.full(len(rows), np.inf)
+        total = np.full(len(rows), -np.inf)
+        for i, (score, no_answer, spans, first, last) in enumerate(reduced):
+            row, offsets = int(examples.rows[i]), examples.notes[i]
+            null[row] = min(null[row], no_answer)
+            total[row] = np.logaddexp(total[row], spans)
+            if score > best[row][0] and score > -1e8:
+                best[row] = (score, int(offsets[int(first)][0]), int(offsets[int(last)][1]))
+        out = []
+        for row, (score, begin, stop), no_answer, spans in zip(rows, best, null, total):
+            text = str(row["context"])[begin:stop]
+            begin += len(text) - len(text.lstrip())
+            everything = np.logaddexp(spans, no_answer)
+            detail = {
+                "text": text.strip(),
+                "start": begin,
+                "margin": float(no_answer - score) if np.isfinite(score) else 1e9,
+                "answer_probability": float(np.exp(score - everything)) if np.isfinite(score) else 0.0,
+                "always_probability": float(np.exp(score - spans)) if np.isfinite(score) else 0.0,
+                "no_answer_probability": float(np.exp(no_answer - everything)),
+            }
+            out.append(self._decide(detail))
+        return out
+
+    def _decide(self, detail: Mapping[str, Any]) -> Answer:
+        threshold = self.state.get("no_answer_threshold")
+        if not detail["text"] or (threshold is not None and detail["margin"] > threshold):
+            return Answer("", detail["no_answer_probability"], detail)
+        confidence = detail["always_probability"] if threshold is None else detail["answer_probability"]
+        return Answer(detail["text"], confidence, detail)
+
+    def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
+        """The threshold with the best mean F1 on these rows; the middle of the widest best gap's ends."""
+        if self.state.get("no_answer_threshold") is None or not rows:
+            return
+        margins = np.array([a.detail["margin"] for a in answers])
+        if_answered = np.array([best_f1(a.detail["text"], row["answers"]) for row, a in zip(rows, answers)])
+        if_not = np.array([float(not golds(row["answers"])[0]) for row in rows])
+        order = np.argsort(margins, kind="stable")
+        gain = (if_answered - if_not)[order]
+        # Answering the k rows of smallest margin gives sum(if_not) + cumulative gain.
+        totals = np.concatenate([[0.0], np.cumsum(gain)])
+        k = int(totals.argmax())
+        edges = np.concatenate([[margins[order[0]] - 2], margins[order], [margins[order[-1]] + 2]])
+        self.state["no_answer_threshold"] = float((edges[k] + edges[k + 1]) / 2)
+
+    def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
+        return [self._decide(answer.detail) for answer in answers]
+
+    def counts(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
+        """Columns: 1, F1, EM, has an answer, its F1, has none, its F1."""
+        out = np.zeros((len(rows), 7))
+        for i, (row, answer) in enumerate(zip(rows, answers)):
+            f1 = best_f1(answer.prediction, row["answers"])
+            has = bool(golds(row["answers"])[0])
+            out[i] = (1, f1, exact(answer.prediction, row["answers"]), has, f1 * has, not has, f1 * (not has))
+        return out
+
+    def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {
+                "f1": sums[..., 1] / sums[..., 0],
+                "exact_match": sums[..., 2] / sums[..., 0],
+                "has_answer_f1": sums[..., 4] / sums[..., 3],
+                "no_answer_f1": sums[..., 6] / sums[..., 5],
+            }
+
+    def quality(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
+        return np.array([best_f1(a.prediction, row["answers"]) for row, a in zip(rows, answers)], dtype=float)
+
+    def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
+        return np.array([exact(a.prediction, row["answers"]) == 1 for row, a in zip(rows, answers)], dtype=bool)
+
+    def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
+        f1 = self.quality(rows, answers)
+        golden = [golds(row["answers"])[0] for row in rows]
+        has = np.array([bool(g) for g in golden])
+        said = np.array([bool(a.prediction) for a in answers])
+        kinds = []
+        for name, group in (("has an answer", has), ("has none", ~has)):
+            if group.any():
+                kinds.append((name, int(group.sum()), int((said & group).sum()), round(float(f1[group].mean()), 4)))
+        tables = [Table("By kind of question", ("question", "rows", "answered", "F1"), tuple(kinds), plot="bars")]
+        words = np.array([len(g.split()) for g in golden])
+        passages = np.array([len(str(row["context"]).split()) for row in rows])
+        if has.any():
+            tables.append(_bands("F1 by answer length", "words in the answer", words[has], f1[has], (1, 2, 3, 5, 10)))
+        tables.append(_bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400)))
+        return tables
+
+    def card_code(self) -> str:
+        threshold = self.state.get("no_answer_threshold")
+        null = (
+            f"    if float(start[0] + end[0]) - float(best.max()) > {threshold!r}:\n        return ''\n"
+            if threshold is not None
+            else ""
+        )
+        o = self.options
+        return (
+            "def answer(question, context):\n"
+            f'    inputs = tokenizer(question, context, truncation="only_second", max_length={o.max_length}, '
+            'return_offsets_mapping=True, return_tensors="pt")\n'
+            '    offsets, passage = inputs.pop("offset_mapping")[0], torch.tensor([s == 1 for s in inputs.sequence_ids(0)])\n'
+            "    with torch.no_grad():\n"
+            "        start, end = predict(inputs)[0].unbind(-1)\n"
+            "    best = (start[:, None] + end[None]).masked_fill(~(passage[:, None] & passage[None]), -1e9)\n"
+            f"    best = best.triu().tril({o.max_answer_length - 1}) + torch.full_like(best, -1e9).tril(-1)"
+            f" + torch.full_like(best, -1e9).triu({o.max_answer_length})\n"
+            f"{null}"
+            "    first, last = divmod(int(best.argmax()), len(best))\n"
+            "    return context[offsets[first][0] : offsets[last][1]].strip()\n"
+        )
+
+
+def _first(ids: np.ndarray, token: int | None) -> int:
+    """Where the token that stands for "no answer" is: the tokenizer's CLS, or the first."""
+    places = np.flatnonzero(ids == token) if token is not None else []
+    return int(places[0]) if len(places) else 0
+
+
+def _token_span(answer: Mapping[str, Any], offsets: np.ndarray, allowed: np.ndarray, null: int) -> tuple[int, int]:
+    """The tokens that cover the answer, or (null, null) if this window does not hold all of it."""
+    begin, stop = answer["start"], answer["start"] + len(answer["text"])
+    tokens = np.flatnonzero(allowed)
+    if not len(tokens) or offsets[tokens[0], 0] > begin or offsets[tokens[-1], 1] < stop:
+        return null, null
+    covering = tokens[(offsets[tokens, 1] > begin) & (offsets[tokens, 0] < stop)]
+    return (int(covering[0]), int(covering[-1])) if len(covering) else (null, null)
+
+
+def _bands(title: str, what: str, sizes: np.ndarray, f1: np.ndarray, edges: tuple[int, ...]) -> Table:
+    rows = []
+    for low, high in zip(edges, (*edges[1:], None)):
+        inside = (sizes >= low) & (sizes < high if high else True)
+        if inside.any():
+            name = f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
+            rows.append((name, int(inside.sum()), round(float(f1[inside].mean()), 4)))
+    return Table(title, (what, "rows", "F1"), tuple(rows), plot="bars")
+
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@lru_cache(maxsize=200_000)
+def normalise(text: str) -> str:
+    """Lower case, without punctuation, articles and extra blanks: the comparison of the SQuAD evaluation."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def golds(answers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The accepted texts; [""] where there is no answer, or none that is more than articles and punctuation."""
+    return [a["text"] for a in answers if normalise(a["text"])] or [""]
+
+
+def exact(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
+    return float(max(normalise(prediction) == normalise(gold) for gold in golds(answers)))
+
+
+def best_f1(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
+    """Token F1 against the nearest accepted answer, as in the SQuAD 2.0 evaluation."""
+    return max(_f1(normalise(gold), normalise(prediction)) for gold in golds(answers))
+
+
+def _f1(gold: str, given: str) -> float:
+    due, said = gold.split(), given.split()
+    if not due or not said:
+        return float(due == said)
+    common = sum((Counter(due) & Counter(said)).values())
+    return 0.0 if not common else 2 * common / (len(due) + len(said))

@@ -1,0 +1,264 @@
+"""What was found, for a person: data report, scores, verdict, models, comparisons. All of it fits 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from luthier.data.raw import shown
+from luthier.evidence.baselines import baseline_names
+from luthier.evidence.content import count_text, memory_text, time_text
+from luthier.evidence.measures import as_text, interval_text, measure, signed
+from luthier.tasks import TASKS
+
+from .streams import console
+
+if TYPE_CHECKING:
+    from luthier.evidence.compare import Comparison
+
+SHOWN_FAULTS = 3  # of one kind
+SHOWN_LABELS = 12
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "blocker": "bold red"}
+_WORDS = {"use it": "bold green", "do not use it": "bold red", "not proven": "bold yellow"}
+
+
+def _table(*header: str, left: Iterable[int] = (0,)) -> Table:
+    """A table without lines: the columns named in `left` hold text, the others numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
+    for place, name in enumerate(header):
+        text = place in set(left)
+        table.add_column(
+            name, justify="left" if text else "right", overflow="fold", no_wrap=not text, vertical="top"
+        )
+    return table
+
+
+def _indent(out: Console, text: str, by: int = 2, style: str = "") -> None:
+    out.print(Padding(Text(text, style=style), (0, 0, 0, by)))
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
+# data
+
+
+def print_data_report(report: Mapping[str, Any]) -> None:
+    """What `check` found: format, columns, rows, facts, then faults by kind with their first places."""
+    out = console()
+    columns = ", ".join(
+        name if name == column else f"{name} (your {column})" for name, column in report["columns"].items()
+    )
+    out.print(f"format   {report['format'] or 'unknown'}")
+    out.print(f"columns  {columns or 'none'}")
+    dropped = report["rows"] - report["kept"]
+    out.print(f"rows     {report['rows']:,}" + (f", {dropped:,} of them cannot be used" if dropped else ""))
+    _print_facts(out, report.get("facts") or {})
+    if report.get("splits"):
+        out.print("splits   " + ", ".join(f"{name} {rows:,}" for name, rows in _counts(report["splits"])))
+    faults = report["faults"]
+    out.print()
+    if not faults:
+        out.print("Nothing is wrong with it.", style="green")
+        return
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for fault in faults:
+        kinds.setdefault((fault["severity"], fault["code"]), []).append(fault)
+    rank = {"error": 0, "warning": 1, "note": 2}
+    for (severity, code), some in sorted(kinds.items(), key=lambda item: (rank[item[0][0]], -len(item[1]))):
+        _print_faults(out, severity, code, some)
+    totals = [
+        plural(number, severity)
+        for severity in rank
+        if (number := sum(fault["severity"] == severity for fault in faults))
+    ]
+    out.print(", ".join(totals))
+
+
+def _counts(splits: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Rows of each split; a value may be the number itself or say it under "rows"."""
+    plain = {name: value.get("rows") if isinstance(value, Mapping) else value for name, value in splits.items()}
+    return [(name, value) for name, value in plain.items() if isinstance(value, int)]
+
+
+def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
+    labels = facts.get("labels") or {}
+    if labels:
+        total = sum(labels.values()) or 1
+        some = [f"{shown(name, 30)} {count / total:.0%}" for name, count in list(labels.items())[:SHOWN_LABELS]]
+        more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+        out.print(f"labels   {', '.join(some)}{more}")
+    if "answerable" in facts:
+        out.print(f"answers  {facts['answerable']:.0%} of the questions have one")
+    if "groups" in facts:
+        out.print(f"groups   {facts['groups']:,}")
+    tokens = facts.get("tokens")
+    if tokens:
+        over = facts.get("truncated") or facts.get("windowed") or {}
+        verb = "are cut" if "truncated" in facts else "are read in windows"
+        limit = f"; {over['rows']:,} rows {verb} at {facts['max_length']:,}" if over.get("rows") else ""
+        out.print(
+            f"tokens   half of the rows have up to {tokens['p50']:,}, 95 % up to {tokens['p95']:,}, "
+            f"the longest {tokens['p100']:,}{limit}"
+        )
+
+
+def _print_faults(out: Console, severity: str, code: str, some: Sequence[Mapping[str, Any]]) -> None:
+    head = Text(severity, style=_STYLES[severity])
+    out.print(head + Text(f"  {code}" + (f" ({len(some):,} times)" if len(some) > 1 else "")))
+    for fault in some[:SHOWN_FAULTS]:
+        place = fault["file"] + (f":{fault['line']}" if fault["line"] else "")
+        if fault["field"]:
+            place += f' field "{shown(fault["field"], 60)}"'
+        _indent(out, f"{place.strip()}: {fault['message']}" if place.strip() else fault["message"])
+    if len(some) > SHOWN_FAULTS:
+        _indent(out, f"and {len(some) - SHOWN_FAULTS:,} more (all of them: --json)", style="dim")
+    fixes = list(dict.fromkeys(fault["fix"] for fault in some if fault["fix"]))
+    if fixes:
+        _indent(out, f"Fix: {fixes[0]}")
+    out.print()
+
+
+# scores
+
+
+def print_scores(evaluation: Mapping[str, Any]) -> None:
+    """The deciding score of the tuned model and of each baseline with intervals, then every other score."""
+    out = console()
+    task = TASKS[evaluation["task"]]
+    names = baseline_names(task.form)
+    key = task.primary
+    groups = evaluation.get("groups", evaluation["rows"])
+    grouped = f" in {groups:,} groups" if groups != evaluation["rows"] else ""
+    out.print(f"{task.title}, {plural(evaluation['rows'], 'row')}{grouped}")
+    out.print()
+    table = _table("", measure(key).name, "95 % interval", "tuned minus it (95 %)")
+    own = evaluation["scores"].get(key)
+    table.add_row("tuned model", *_score_cells(key, own, evaluation["intervals"].get(key)), "", style="bold")
+    for name, scores in evaluation["baselines"].items():
+        interval = evaluation.get("baseline_intervals", {}).get(name, {}).get(key)
+        difference = evaluation.get("differences", {}).get(name, {}).get(key)
+        table.add_row(names.get(name, name), *_score_cells(key, scores.get(key), interval), _difference(key, difference))
+    out.print(table)
+    others = [other for other in evaluation["scores"] if other != key]
+    if others:
+        out.print()
+        out.print(_other_scores(evaluation, others))
+
+
+def _score_cells(key: str, value: float | None, interval: Sequence[float] | None) -> tuple[str, str]:
+    return (
+        "-" if value is None else as_text(key, value),
+        "-" if interval is None else interval_text(key, interval[0], interval[1]),
+    )
+
+
+def _difference(key: str, difference: Sequence[float] | None) -> str:
+    if difference is None:
+        return "-"
+    mean, low, high = (signed(key, value) for value in difference)
+    return f"{mean} ({low} to {high})"
+
+
+def _other_scores(evaluation: Mapping[str, Any], keys: Sequence[str]) -> Table:
+    baselines = evaluation["baselines"]
+    table = _table("", "tuned", "95 % interval", *baselines)
+    for key in keys:
+        cells = _score_cells(key, evaluation["scores"][key], evaluation["intervals"].get(key))
+        beside = [as_text(key, scores[key]) if key in scores else "-" for scores in baselines.values()]
+        table.add_row(measure(key).name, *cells, *beside)
+    return table
+
+
+def print_verdict(verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """The word, its sentence, and, where given, the findings with their remedies."""
+    out = console()
+    word = str(verdict["verdict"])
+    out.print(Text("verdict: ") + Text(word, style=_WORDS.get(word, "bold")))
+    out.print(str(verdict["sentence"]))
+    if findings:
+        out.print()
+    for finding in findings or ():
+        style = _STYLES.get(finding["severity"], "")
+        out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
+        if finding.get("remedy"):
+            _indent(out, f"Fix: {finding['remedy']}")
+
+
+def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Some answers of a demo: what was given, what was answered, and whether it is right."""
+    out = console()
+    for answer in answers:
+        mark = Text("right", style="green") if answer["right"] else Text("wrong", style="red")
+        out.print(Text("  ") + mark + Text(f"  {answer['given']}"))
+        expected = "" if answer["right"] else f"; expected: {answer['expected']}"
+        _indent(out, f"answered: {answer['answered']} (confidence {answer['confidence']:.0%}){expected}", 9)
+
+
+# models, runs, this machine
+
+
+def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
+    out = console()
+    table = _table("name", "kind", "parameters", "size", "here", "licence", left=(0, 1, 4, 5))
+    for row in rows:
+        kind = row["kind"] if row["what"] == "model" else "data"
+        licence = (row["licence"] or "unknown").split(" (")[0]
+        size = memory_text(row["bytes"] or 0) or "-"
+        table.add_row(
+            row["name"],
+            kind or "-",
+            count_text(row["parameters"]) if row["parameters"] else "-",
+            size,
+            "yes" if row["here"] else "no",
+            licence,
+        )
+    out.print(table)
+    if any(not row["here"] for row in rows):
+        out.print()
+        out.print("Fetch one with: luthier models get NAME")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Scores in one table, costs in a second: together they would not fit 80 columns."""
+    out = console()
+    key = comparison.primary
+    scores = _table("run", measure(key).name, "95 % interval", "rows better than first")
+    costs = _table("run", "verdict", "trained", "time", "peak memory", left=(0, 1))
+    reasons = []
+    for place, run in enumerate(comparison.runs):
+        difference = _difference("f1", run.difference) if run.difference else "-"
+        scores.add_row(run.name, *_score_cells(key, run.score, run.interval), difference if place else "")
+        costs.add_row(
+            run.name,
+            run.verdict or "-",
+            count_text(run.trained_parameters) if run.trained_parameters else "-",
+            time_text(run.seconds) if run.seconds else "-",
+            memory_text(run.peak_memory) or "-",
+        )
+        if run.not_comparable:
+            reasons.append(f"{run.name}: {run.not_comparable}")
+    out.print(scores)
+    out.print()
+    out.print(costs)
+    if len(comparison.runs) > 1:
+        out.print()
+        out.print("rows better than first: mean quality of a row, this run minus the first, in points, paired")
+    for reason in reasons:
+        out.print(reason)
+
+
+def print_environment(facts: Mapping[str, Any], *, indent: int = 0) -> None:
+    out = console()
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            _indent(out, name, indent, "bold")
+            print_environment(value, indent=indent + 2)
+        else:
+            _indent(out, f"{name}: {value}", indent)

@@ -1,0 +1,233 @@
+"""Progress of a run on stderr: live bars at a terminal, a few quiet lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from luthier.evidence.measures import as_text
+from luthier.training.events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+
+from .pace import Clock, Pace, PhasePace, left_text
+from .streams import console
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from rich.progress import Progress as Bars
+
+SECONDS_APART = 10.0  # between two quiet lines, at least
+SHARE_APART = 0.05  # of the work between two quiet lines, at least ...
+SIGN_OF_LIFE = 60.0  # ... unless this long has passed
+_WHY = {
+    "finished": "training finished",
+    "early-stopping": "training stopped early: the validation score no longer rises",
+    "signal": "training stopped by a signal",
+}
+
+
+class Progress:
+    """`with Progress() as listen: train(recipe, listen=listen)`. Calling it renders one event."""
+
+    def __init__(
+        self, stream: TextIO | None = None, *, live: bool | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._view: _Quiet | _Live
+        if self._stream.isatty() if live is None else live:
+            self._view = _Live(self._stream)
+        else:
+            self._view = _Quiet(self._stream, clock)
+        self._pace: Pace | None = None
+        self._phase: Phase | None = None
+        self._phase_pace: PhasePace | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._view.close()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Phase):
+            self._on_phase(event)
+            return
+        self._phase = None
+        if isinstance(event, Started):
+            self._pace = Pace(event.step, event.steps, self._clock)
+            self._view.note(_begin_text(event))
+        elif isinstance(event, Step):
+            self._on_step(event)
+        elif isinstance(event, Scored):
+            self._view.note(_scored_text(event))
+        elif isinstance(event, Resumed):
+            self._view.note(
+                f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
+            )
+        elif isinstance(event, Stopped):
+            self._pace = None
+            self._view.note(_stopped_text(event))
+            self._view.done()
+        elif not isinstance(event, Saved):  # a checkpoint is no news
+            return
+
+    def say(self, text: str) -> None:
+        """A line beside the bars."""
+        self._view.note(text)
+
+    def _on_phase(self, event: Phase) -> None:
+        if self._phase is None or self._phase.what != event.what or self._phase_pace is None:
+            self._phase_pace = PhasePace(event.done, self._clock)
+            # Scoring between two steps needs no line of its own: its score has one.
+            self._view.begin(event.what, quiet=self._pace is not None)
+        self._phase = event
+        left = left_text(self._phase_pace.seconds_left(event.done, event.total))
+        self._view.update(event.what, event.done, event.total, _join(_count_text(event), left))
+
+    def _on_step(self, event: Step) -> None:
+        if self._pace is None:  # a listener that came late
+            self._pace = Pace(event.step - 1, 0, self._clock)
+        pace = self._pace
+        pace.add(event)
+        rate = pace.rows_per_second
+        words = _join(
+            f"step {event.step:,}" + (f" of {pace.steps:,}" if pace.steps else ""),
+            f"epoch {event.epoch:.2f}",
+            f"loss {pace.loss:.3f}" if pace.loss is not None else "",
+            f"{rate:,.0f} rows/s" if rate and rate >= 10 else f"{rate:.1f} rows/s" if rate else "",
+            left_text(pace.seconds_left) if pace.steps else "",
+        )
+        self._view.update("training", event.step, pace.steps, words)
+
+
+class _Quiet:
+    """Lines for logs and pipes: one a phase, one a scoring, and now and then where the work stands."""
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        self._stream, self._clock = stream, clock
+        self._last = clock()
+        self._what = ""
+        self._share = 0.0
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+        self._last = self._clock()
+
+    def begin(self, what: str, *, quiet: bool) -> None:
+        self._what, self._share = what, 0.0
+        if not quiet:
+            self.note(f"{what} ...")
+
+    def update(self, what: str, done: int, total: int, words: str) -> None:
+        if what != self._what:
+            self._what, self._share = what, 0.0
+        waited = self._clock() - self._last
+        share = done / total if total else 0.0
+        moved = total and share - self._share >= SHARE_APART
+        if waited >= SIGN_OF_LIFE or (waited >= SECONDS_APART and (moved or not total)):
+            self._share = share
+            self.note(f"{what}: {words}" if what != "training" else words)
+
+    def done(self) -> None:
+        self._what = ""
+
+    def close(self) -> None:
+        pass
+
+
+class _Live:
+    """One bar that is redrawn, with finished lines left standing above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = console(stream)
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def _started(self) -> Bars:
+        if self._bars is None:
+            from rich.progress import BarColumn, SpinnerColumn, TextColumn
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(
+                SpinnerColumn("line"),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=14),
+                TextColumn("{task.fields[words]}", markup=False),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+        return self._bars
+
+    def note(self, text: str) -> None:
+        self._console.print(text)
+
+    def begin(self, what: str, *, quiet: bool) -> None:
+        bars = self._started()
+        if self._task is not None:
+            bars.remove_task(self._task)
+        self._what = what
+        self._task = bars.add_task(what, total=None, words="")
+
+    def update(self, what: str, done: int, total: int, words: str) -> None:
+        if what != self._what or self._task is None:
+            self.begin(what, quiet=True)
+        assert self._task is not None
+        # At a bar's side "training" says it all in fewer words.
+        self._started().update(self._task, completed=done, total=total or None, words=words)
+
+    def done(self) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task, self._what = None, ""
+
+    def close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def _begin_text(event: Started) -> str:
+    trained = f"{event.trained_parameters / 1e6:,.1f} M of {event.parameters / 1e6:,.1f} M parameters"
+    if event.step >= event.steps:
+        return f"training was already complete ({event.steps:,} steps)"
+    return f"training {trained} on {event.examples:,} examples, {event.steps - event.step:,} steps"
+
+
+def _scored_text(event: Scored) -> str:
+    key = _deciding(event.scores, event.score)
+    name, value = (key.replace("_", " "), as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
+    trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
+    best = ", the best so far" if event.best else ""
+    return f"epoch {event.epoch:.4g}: validation {name} {value}, loss {event.loss:.3f}{trained}{best}"
+
+
+def _deciding(scores: Mapping[str, float], score: float) -> str:
+    """The key whose score chooses the checkpoint: the event gives its value alone."""
+    return next((key for key, value in scores.items() if value == score), "")
+
+
+def _stopped_text(event: Stopped) -> str:
+    why = _WHY.get(event.reason, f"training stopped: {event.reason}")
+    kept = f"; the model of step {event.best_step:,} is kept" if event.best_step else ""
+    return why + kept
+
+
+def _count_text(event: Phase) -> str:
+    if event.unit == "bytes":
+        done, total = f"{event.done / 1e6:,.0f}", f"{event.total / 1e6:,.0f} MB"
+    else:
+        done, total = f"{event.done:,}", f"{event.total:,} {event.unit}"
+    if event.total:
+        return f"{done} of {total}"
+    return f"{done} {event.unit}" if event.done and event.unit != "bytes" else ""
+
+
+def _join(*parts: Any) -> str:
+    return ", ".join(part for part in parts if part)

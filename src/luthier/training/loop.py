@@ -1,0 +1,238 @@
+"""The loop: a generator of events.
+
+One optimizer step takes `batch_size` examples of like length, in micro-batches under the token budget. The loss
+is summed over them and divided by the weight of the whole step, so that cutting a step into more pieces, or
+sharing it among processes, changes nothing but speed. What comes next follows from seed and step alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from luthier.engine.batches import Batch, Examples, epoch_plan, micro_batches
+from luthier.engine.device import Machine
+from luthier.engine.inference import logits_of, to_device
+from luthier.errors import ModelError, RunError
+
+from . import checkpoint
+from .checkpoint import Position
+from .events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from .optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, rate, set_rate
+from .options import TrainOptions
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Objective(Protocol):
+    """What the loop asks of a task."""
+
+    def weights(self, examples: Examples) -> np.ndarray: ...
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor: ...
+
+
+@dataclass
+class Training:
+    """All that `fit` works with. `options` hold no `auto` any more.
+
+    `score(model)` gives (deciding score, loss, all scores) on validation, or None without validation rows;
+    `learned(model)` names the tensors that training changes; `stop()` is asked after every step.
+    """
+
+    model: nn.Module
+    examples: Examples
+    objective: Objective
+    options: TrainOptions
+    machine: Machine
+    accelerator: Accelerator
+    seed: int
+    folder: Path  # checkpoints
+    learned: Callable[[nn.Module], dict[str, Tensor]]
+    score: Callable[[nn.Module], tuple[float, float, dict[str, float]]] | None
+    fixed: dict[str, Any]  # what must be the same when a run is carried on
+    stop: Callable[[], bool] = lambda: False
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.examples) / self.options.batch_size)
+
+    @property
+    def steps(self) -> int:
+        return max(1, math.ceil(self.steps_per_epoch * self.options.epochs))
+
+
+def fit(training: Training) -> Iterator[Event]:
+    """Train from the newest checkpoint, or from the start. Afterwards the model holds its best weights."""
+    t = training
+    model, options = t.model, t.options
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(model, float(options.learning_rate), options.weight_decay)
+    position = Position(fixed=t.fixed)
+    last = checkpoint.newest(t.folder)
+    if last is not None:
+        position = _restore(t, optimizer, named, last)
+        yield Resumed(position.step, position.step)
+    total, trained = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in named.values())
+    yield Started(position.step, t.steps, len(t.examples), trained, total)
+    stepper = _Stepper(t, optimizer, list(named.values()))
+    names = {id(p): name for name, p in named.items()}
+    while position.step < t.steps and not position.over:
+        event = stepper.step(position)
+        yield event
+        position.train_loss += event.loss * stepper.weight
+        position.train_weight += stepper.weight
+        end = position.step == t.steps
+        stopping = t.stop()
+        if t.score is not None and (end or _due(options.eval_steps, position.step, t.steps_per_epoch)) and not stopping:
+            yield Phase("scoring the validation rows")
+            yield _score(t, position)
+        if end or position.over or stopping or _due(options.save_steps, position.step, t.steps_per_epoch) or (
+            position.best_step == position.step
+        ):
+            if end and not position.over:
+                position.over = "finished"
+            if t.accelerator.is_main_process:
+                path = checkpoint.save(t.folder, position, t.learned(model), optimizer_tensors(optimizer, names))
+                checkpoint.prune(t.folder, position.best_step, options.save_total_limit)
+                yield Saved(position.step, path.name)
+            t.accelerator.wait_for_everyone()
+        if stopping and not position.over:
+            yield Stopped(position.step, "signal", position.best_step, position.best_score)
+            return
+    if position.best_step and position.best_step != position.step:
+        _put(t, checkpoint.trained_tensors(t.folder / f"step-{position.best_step:06d}"))
+    yield Stopped(position.step, position.over or "finished", position.best_step, position.best_score)
+
+
+class _Stepper:
+    """Optimizer steps, one call each."""
+
+    def __init__(self, training: Training, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]) -> None:
+        self.t, self.optimizer, self.trained = training, optimizer, trained
+        self.weights = training.objective.weights(training.examples)
+        self.weight = 0.0  # of the last step
+        self.epoch = -1
+        self.plan: list[np.ndarray] = []
+        self.model = training.model
+        if training.accelerator.num_processes > 1:
+            self.model = training.accelerator.prepare_model(training.model)
+
+    def step(self, position: Position) -> Step:
+        """One step; `position.step` counts it. A loss or gradient that is no number stops the run before the update."""
+        start = time.perf_counter()
+        t, options = self.t, self.t.options
+        epoch, place = divmod(position.step, t.steps_per_epoch)
+        if epoch != self.epoch:
+            self.plan, self.epoch = epoch_plan(t.examples.lengths, options.batch_size, t.seed, epoch), epoch
+        indices = self.plan[place]
+        self.weight = float(self.weights[indices].sum())
+        learning_rate = float(options.learning_rate) * rate(position.step, t.steps, options.warmup_ratio, options.schedule)
+        set_rate(self.optimizer, learning_rate)
+        self.model.train()
+        loss = self._backward(indices)
+        norm = float(nn.utils.clip_grad_norm_(self.trained, options.clip or math.inf))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            rows = ", ".join(str(int(i)) for i in t.examples.rows[indices][:8])
+            raise ModelError(
+                f"the loss is {loss}, the gradient's norm {norm}, at step {position.step + 1} (training rows {rows})",
+                where="train",
+                fix="a lower train.learning_rate, train.dtype: float32, or a look at those rows; the last checkpoint is intact",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        position.step += 1
+        tokens = int(t.examples.lengths[indices].sum())
+        return Step(
+            position.step,
+            round(position.step / t.steps_per_epoch, 4),
+            loss,
+            learning_rate,
+            norm,
+            len(indices),
+            tokens,
+            time.perf_counter() - start,
+        )
+
+    def _backward(self, indices: np.ndarray) -> float:
+        """Gradients of the step's mean loss, and that loss."""
+        t = self.t
+        share = t.accelerator.num_processes
+        pieces = micro_batches(indices, t.examples.lengths, int(t.options.token_budget), share)
+        mine = pieces[t.accelerator.process_index :: share]
+        total = torch.zeros((), device=t.machine.device)
+        for i, piece in enumerate(mine):
+            weightless = not len(piece)
+            batch = to_device(t.examples.batch(piece if len(piece) else indices[:1]), t.machine.device)
+            with _sync_only_at_the_end(self.model, i == len(mine) - 1):
+                with t.machine.autocast():
+                    logits = logits_of(self.model, batch)
+                loss = t.objective.loss(logits, batch) * (0.0 if weightless else 1.0)
+                # Processes' gradients are averaged, so each is multiplied by their number.
+                (loss * (share / max(self.weight, 1e-12))).backward()
+            total += loss.detach()
+        if share > 1:
+            total = t.accelerator.reduce(total, "sum")
+        return float(total) / max(self.weight, 1e-12)
+
+
+def _sync_only_at_the_end(model: nn.Module, last: bool) -> Any:
+    from contextlib import nullcontext
+
+    no_sync = getattr(model, "no_sync", None)
+    return nullcontext() if last or no_sync is None else no_sync()
+
+
+def _due(every: int | str, step: int, steps_per_epoch: int) -> bool:
+    return step % (steps_per_epoch if every == "epoch" else int(every)) == 0
+
+
+def _score(t: Training, position: Position) -> Scored:
+    """Score validation, remember whether it is the best so far, and whether patience is over."""
+    assert t.score is not None
+    score, loss, scores = t.score(t.model)
+    best = position.best_score is None or score > position.best_score
+    if best:
+        position.best_score, position.best_step, position.misses = score, position.step, 0
+    else:
+        position.misses += 1
+        patience = t.options.early_stopping_patience
+        if patience and position.misses >= patience and position.step < t.steps:
+            position.over = "early-stopping"
+    train_loss = position.train_loss / max(position.train_weight, 1e-12)
+    position.train_loss = position.train_weight = 0.0
+    return Scored(position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores)
+
+
+def _restore(t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path) -> Position:
+    position, tensors, moments, random = checkpoint.load(path)
+    changed = checkpoint.same(position.fixed, t.fixed)
+    if changed:
+        raise RunError(
+            "this run cannot be carried on exactly, because it was begun under other conditions: " + "; ".join(changed),
+            where=str(path),
+            fix="restore them (threads: OMP_NUM_THREADS), or train again with --out NEW",
+        )
+    _put(t, tensors)
+    load_optimizer_tensors(optimizer, named, moments)
+    checkpoint.restore_random(random)
+    return position
+
+
+def _put(t: Training, tensors: dict[str, Tensor]) -> None:
+    """Copy saved tensors into the model; every trained tensor must be among them, and none besides."""
+    own = t.learned(t.model)
+    if set(own) != set(tensors):
+        odd = sorted(set(own) ^ set(tensors))
+        raise RunError(f"its tensors do not fit this model, the first is {odd[0]}", where=str(t.folder), fix="train again")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

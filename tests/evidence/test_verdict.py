@@ -1,0 +1,123 @@
+"""The verdict's rules, one by one."""
+
+import pytest
+from evidence_fakes import Labels, label_rows, right_with
+
+from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.verdict import decide
+from luthier.records import Answer, Finding
+
+UP, LEVEL, DOWN = (0.08, 0.03, 0.13), (0.02, -0.02, 0.06), (-0.08, -0.13, -0.03)
+
+
+def scored(trivial=UP, classical=UP, untuned=UP, rows=500, groups=None, key="macro_f1", score=0.8):
+    differences = {"trivial": trivial, "classical": classical, "untuned": untuned}
+    known = {name: three for name, three in differences.items() if three is not None}
+    return Evaluation(
+        "classification",
+        rows,
+        rows if groups is None else groups,
+        {key: score},
+        {key: (score - 0.03, score + 0.03)},
+        {name: {key: score - three[0]} for name, three in known.items()},
+        {},
+        {name: {key: three} for name, three in known.items()},
+    )
+
+
+BLOCKER = Finding("leaked", "blocker", "Half of the test rows are in training.")
+WARNING = Finding("overfit", "warning", "The model overfits since step 200.")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "findings", "word", "deciding"),
+    [
+        (scored(), [], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
+        (scored(), [WARNING], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
+        (scored(), [BLOCKER], "do not use it", ["leaked"]),
+        (scored(classical=LEVEL), [], "not proven", ["not-better-than-classical"]),
+        (scored(classical=LEVEL), [WARNING], "not proven", ["not-better-than-classical", "overfit"]),
+        (scored(untuned=LEVEL, classical=LEVEL), [], "not proven",
+         ["not-better-than-classical", "not-better-than-untuned"]),
+        (scored(classical=DOWN), [], "do not use it", ["worse-than-classical"]),
+        (scored(trivial=DOWN, classical=LEVEL), [], "do not use it", ["worse-than-trivial"]),
+        (scored(classical=DOWN, untuned=None), [], "do not use it", ["worse-than-classical"]),
+        (scored(untuned=None), [], "not proven", ["no-untuned"]),
+        (scored(rows=29), [], "not proven", ["few-test-rows"]),
+        (scored(rows=30), [], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
+        (scored(rows=400, groups=9), [], "not proven", ["few-test-rows"]),
+        (scored(rows=20, classical=LEVEL), [], "not proven", ["few-test-rows", "not-better-than-classical"]),
+        (scored(rows=20, classical=DOWN), [], "do not use it", ["worse-than-classical"]),
+        (scored(classical=(0.02, 0.0, 0.04)), [], "not proven", ["not-better-than-classical"]),
+    ],
+)  # fmt: skip
+def test_rules(evaluation, findings, word, deciding):
+    verdict = decide(evaluation, findings, "macro_f1", 1)
+    assert verdict.word == word
+    assert [finding.id for finding in verdict.because] == deciding
+    assert verdict.sentence
+
+
+def test_an_undefined_deciding_score_proves_nothing():
+    verdict = decide(scored(key="accuracy"), [], "macro_f1", 1)
+    assert verdict.word == "not proven" and "macro F1" in verdict.sentence
+
+
+def test_where_less_is_better_the_signs_turn():
+    evaluation = scored(DOWN, DOWN, DOWN, key="loss", score=1.2)
+    assert decide(evaluation, [], "loss", 1).word == "use it"
+    assert decide(scored(UP, DOWN, DOWN, key="loss", score=1.2), [], "loss", 1).word == "do not use it"
+
+
+def test_not_proven_names_the_baseline_the_interval_and_the_rows_it_takes():
+    names = {"classical": "TF-IDF + logistic regression"}
+    verdict = decide(scored(classical=LEVEL), [], "macro_f1", 1, names)
+    assert "TF-IDF" in verdict.sentence and "−2.0 to +6.0" in verdict.sentence
+    finding = verdict.because[0]
+    assert finding.numbers["rows_to_settle"] == 2000  # half-width 4 points at 500 rows is 2 points at 2,000
+    assert "2,000 test rows" in finding.sentence
+    level = decide(scored(classical=(0.0, -0.03, 0.03)), [], "macro_f1", 1).because[0]
+    assert level.numbers["rows_to_settle"] is None and "hardly settle" in level.sentence
+
+
+@pytest.mark.parametrize(("count", "severity"), [(1, None), (2, "note"), (9, "note"), (10, "warning")])
+def test_a_reused_test_set_is_said(count, severity):
+    verdict = decide(scored(), [], "macro_f1", count)
+    reused = [finding for finding in verdict.findings if finding.id == "test-set-reused"]
+    assert [finding.severity for finding in reused] == ([severity] if severity else [])
+    assert verdict.word == "use it"
+    if reused:
+        assert str(count) in reused[0].sentence
+
+
+def test_the_closest_baseline_is_named_first():
+    verdict = decide(scored(classical=(0.02, 0.01, 0.03)), [], "macro_f1", 1)
+    assert verdict.because[0].id == "beats-classical"
+    assert "The closest is the classical baseline" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("tuned", "classical", "words"),
+    [(0.88, 0.70, {"use it"}), (0.80, 0.80, {"not proven"}), (0.70, 0.88, {"do not use it"})],
+)
+def test_from_answers_to_word(tuned, classical, words):
+    task, rows = Labels(), label_rows(400)
+    baselines = {
+        "trivial": [Answer("positive", 0.5)] * 400,
+        "classical": right_with(classical, rows, task.labels, 5),
+        "untuned": right_with(0.5, rows, task.labels, 6),
+    }
+    evaluation = evaluate(task, rows, right_with(tuned, rows, task.labels, 4), baselines)
+    verdict = decide(evaluation, [], task.primary)
+    assert {verdict.word} == words
+    assert verdict.as_json()["verdict"] == verdict.word
+
+
+def test_a_model_like_its_baseline_is_rarely_called_better():
+    """Both right on 80 %, 100 trials: at most the few in a hundred that chance allows."""
+    task, rows, better = Labels(), label_rows(150), 0
+    for seed in range(100):
+        baselines = {"classical": right_with(0.8, rows, task.labels, 1000 + seed)}
+        evaluation = evaluate(task, rows, right_with(0.8, rows, task.labels, seed), baselines, seed=seed)
+        better += evaluation.differences["classical"]["macro_f1"][1] > 0
+    assert better <= 6
