@@ -73,17 +73,14 @@ def luthier(s: Settings) -> Result:
     import ours
 
     train, test = measure.imdb(s["imdb"], s["rows"], s["test_rows"])
-    task = ours.task_of("classification", max_length=TOKENS)
-    method = ours.method_of("frozen", hidden=HIDDEN, dropout=DROPOUT)
-    side = ours.prepare(task, method, s["model"], train, seed=s["seed"])
-    examples = side.encode(train)
-    start = time.perf_counter()
-    kept = side.keep_features(examples)
-    features = time.perf_counter() - start
-    side.train(kept, epochs=s["epochs"], batch_size=BATCH, learning_rate=RATE, seed=s["seed"])
-    seconds = time.perf_counter() - start
-    accuracy = side.score(test)["accuracy"]
-    return {"seconds": seconds, "features": features, "accuracy": accuracy, "dtype": side.machine.dtype}
+    task = {"name": "classification", "max_length": TOKENS}
+    method = {"name": "frozen", "hidden": HIDDEN, "dropout": DROPOUT}
+    settings = {"epochs": s["epochs"], "batch_size": BATCH, "learning_rate": RATE, "save_steps": ours.NEVER}
+    with ours.run(train, task=task, method=method, model=s["model"], seed=s["seed"], **settings) as ran:
+        features = ran.ear.featured - ran.ear.begun
+        accuracy = ran.score(test)["accuracy"]
+    facts = {"accuracy": accuracy, "dtype": ran.dtype, "peak": ran.ear.peak}
+    return {"seconds": ran.seconds, "features": features, **facts}
 
 
 SIDES: dict[str, measure.Side] = {"tutorial": tutorial, "luthier": luthier}
@@ -114,8 +111,8 @@ def compare(args: Namespace, settings: Settings) -> int:
         f"luthier's accuracy - the tutorials' (noise of the test: {noise:.3f})", ours - theirs, -noise
     )
     body = (
-        f"{args.epochs} epochs over {args.rows} reviews of at most {TOKENS} tokens, a 384-{HIDDEN}-2 head on the "
-        f"mean of the tokens, batch size {BATCH}, learning rate {RATE:g}, tokenised beforehand; accuracy on "
+        f"{args.epochs} epochs over {args.rows} reviews of at most {TOKENS} tokens, a 384-{HIDDEN}-2 head on "
+        f"the mean of the tokens, batch size {BATCH}, learning rate {RATE:g}, tokenised beforehand; accuracy on "
         f"{settings['test_rows']} others. luthier computes in {us[0]['dtype']}, features take "
         f"{measure.middle(us, 'features'):.1f} s of its time, and it is {measure.times(ratio)} as fast.\n\n"
     )

@@ -25,15 +25,10 @@ def tuned(s: Settings, way: str) -> Result:
 
     name, epochs, _ = WAYS[way]
     train, test = measure.imdb(s["imdb"], s["rows"], s["test_rows"])
-    task, method = ours.task_of("classification", max_length=TOKENS), ours.method_of(name)
-    side = ours.prepare(task, method, s["model"], train, seed=s["seed"])
-    start = time.perf_counter()
-    examples = side.encode(train)
-    if name == "frozen":
-        examples = side.keep_features(examples)
-    side.train(examples, epochs=epochs, batch_size=BATCH, seed=s["seed"])
-    seconds = time.perf_counter() - start
-    return {"accuracy": side.score(test)["accuracy"], "seconds": seconds, "dtype": side.machine.dtype}
+    task = {"name": "classification", "max_length": TOKENS}
+    settings = {"epochs": epochs, "batch_size": BATCH, "seed": s["seed"]}
+    with ours.run(train, task=task, method=name, model=s["model"], **settings) as ran:
+        return {**ran.score(test), "seconds": ran.seconds, "dtype": ran.dtype, "peak": ran.ear.peak}
 
 
 def classical(s: Settings) -> Result:
@@ -93,9 +88,9 @@ def compare(args: Namespace, settings: Settings) -> int:
         if must is not None:
             demands.add(f"{name}, {epochs} epochs: mean accuracy", mean(values), must)
     body = (
-        f"{args.rows} reviews to train on, {args.test_rows} unseen ones to score, {TOKENS} tokens, batch size "
-        f"{BATCH}, luthier's own learning rates and dtype ({found[0]['dtype']}); {args.seeds} seeds, the same "
-        "rows.\n\n"
+        f"{args.rows} reviews to train on, {args.test_rows} unseen ones to score, {TOKENS} tokens, batch "
+        f"size {BATCH}, luthier's own learning rates and dtype ({found[0]['dtype']}); {args.seeds} seeds, the "
+        "same rows.\n\n"
     )
     header = ("method", "epochs", "accuracy", "deviation", "every seed", "seconds to train", "peak memory")
     return measure.finish(args.page, "imdb", body + measure.table(header, rows), started, demands)

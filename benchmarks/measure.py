@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -74,11 +75,18 @@ def child(sides: Mapping[str, Side]) -> None:
 def run(script: str, name: str, settings: Settings) -> Result:
     """One side in a process of its own, on the CPU; its result and `peak`, the most bytes it held."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error"}
+    environment["LUTHIER_HOME"] = _home().name
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [sys.executable, script, "--side", name, json.dumps(settings), str(out)]
         subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
         return dict(json.loads(out.read_text()))
+
+
+@cache
+def _home() -> tempfile.TemporaryDirectory[str]:
+    """luthier's home for all sides: what a person's own holds (runs, the measured dtype) is left alone."""
+    return tempfile.TemporaryDirectory()
 
 
 def alternate(

@@ -1,147 +1,31 @@
-"""luthier's side of the benchmarks: the parts that a run puts together, put together the same way."""
+"""luthier's side of the benchmarks: whole runs, as `luthier train` makes them, with a clock that listens."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.methods import METHODS, Method, learned
-from luthier.records import Answer, Row
-from luthier.tasks import TASKS, Task
-from luthier.training import Step, Training, TrainOptions, fit
+import luthier
+import measure
+from luthier.records import Row
+from luthier.training.events import Event, Phase, Started, Step, Stopped
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from luthier.serve import Tuned
 
-    from luthier.engine.batches import Examples
-    from luthier.engine.device import Machine
-
-
-@dataclass
-class Ours:
-    """A task's model with a method applied, ready to be trained and asked."""
-
-    task: Task
-    method: Method
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    machine: Machine
-    token_budget: int
-
-    def encode(self, rows: Sequence[Row]) -> Examples:
-        return self.task.encode(rows, self.tokenizer)
-
-    def keep_features(self, examples: Examples) -> Examples:
-        """Frozen: what the backbone makes of the examples, computed once, and measured for the head."""
-        import torch
-
-        from luthier.engine.inference import keep_features
-
-        kept = keep_features(self.model, examples, self.machine, self.token_budget)  # type: ignore[arg-type]
-        features = torch.stack([vector.float() for vector in kept.columns["hidden"]])
-        head: Any = self.model.head
-        head.mean.copy_(features.mean(0))
-        head.std.copy_(features.std(0).clamp(min=1e-6))
-        return kept
-
-    def train(
-        self,
-        examples: Examples,
-        *,
-        epochs: float,
-        batch_size: int,
-        seed: int,
-        learning_rate: float | None = None,
-        at_step: Callable[[Step], None] = lambda step: None,
-    ) -> None:
-        """luthier's loop with its defaults, without validation and without checkpoints on the way."""
-        from accelerate import Accelerator
-
-        chosen = learning_rate or self.method.learning_rate(int(self.model.config.hidden_size))  # type: ignore[union-attr,arg-type]
-        settings = TrainOptions(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=chosen,
-            token_budget=self.token_budget,
-            dtype=self.machine.dtype,  # type: ignore[arg-type]
-            save_steps=1_000_000,
-        )
-        accelerator = Accelerator(cpu=self.machine.device == "cpu")
-        with tempfile.TemporaryDirectory() as folder:
-            training = Training(
-                *(self.model, examples, self.task, settings, self.machine, accelerator),
-                *(seed, Path(folder), learned, None, {}),
-            )
-            for event in fit(training):
-                if isinstance(event, Step):
-                    at_step(event)
-
-    def answers(self, rows: Sequence[Row]) -> list[Answer]:
-        from luthier.serve import answer_rows
-
-        found = answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget)
-        return self.task.settle(rows, found)
-
-    def score(self, rows: Sequence[Row]) -> dict[str, float]:
-        return self.task.score(rows, self.answers(rows))
-
-
-def prepare(
-    task: Task,
-    method: Method,
-    folder: str,
-    rows: Sequence[Row],
-    *,
-    seed: int,
-    dtype: str = "auto",
-    attention_dropout: float = 0.0,
-    without: Collection[str] = (),
-) -> Ours:
-    """What a run has in hand before its first step, made as a run makes it.
-
-    `without` leaves out parts, to measure what each is worth: keep-memory, cpu-attention, cheap-dropout.
-    """
-    import torch
-
-    from luthier.engine.attention import use_cpu_attention
-    from luthier.engine.device import TOKEN_BUDGET, find_machine, keep_memory
-    from luthier.engine.dropout import use_cheap_dropout
-    from luthier.models import home, load_tokenizer, resolve
-
-    if "keep-memory" not in without:
-        keep_memory()
-    source = resolve(folder)
-    machine = find_machine(dtype, home() / "machine.json")
-    task.learn(rows)
-    torch.manual_seed(seed)
-    model = task.build(source, {"attention_probs_dropout_prob": attention_dropout})
-    if machine.bf16 and machine.device == "cpu" and "cpu-attention" not in without:
-        use_cpu_attention(model)
-    if "cheap-dropout" not in without:
-        use_cheap_dropout(model)
-    model = method.apply(model, task.head()).to(machine.device)
-    return Ours(task, method, model, load_tokenizer(source), machine, TOKEN_BUDGET[machine.device])
-
-
-def task_of(name: str, **settings: Any) -> Task:
-    kind = TASKS[name]
-    return kind(kind.Options(**settings))
-
-
-def method_of(name: str, **settings: Any) -> Method:
-    kind = METHODS[name]
-    return kind(kind.Options(**settings))
+NEVER = 1_000_000  # steps between checkpoints: none while the clock runs
 
 
 class Clock:
     """When each step ended and how many examples it took; the first steps warm the machine up."""
 
-    def __init__(self, warm_up: int) -> None:
+    def __init__(self, warm_up: int = 0) -> None:
         self.warm_up = warm_up
         self.ends: list[float] = []
         self.sizes: list[int] = []
@@ -158,3 +42,105 @@ class Clock:
     @property
     def examples(self) -> int:
         return sum(self.sizes[self.warm_up :])
+
+
+class Ear:
+    """What a benchmark hears of a run."""
+
+    def __init__(self, warm_up: int) -> None:
+        self.clock = Clock(warm_up)
+        self.examples = 0  # windows, where a row is cut into several
+        self.peak = 0  # bytes held until training ended
+        self.begun = self.featured = self.ended = 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Phase(what="loading the model"):
+                self.begun = time.perf_counter()
+            case Started():
+                self.featured, self.examples = time.perf_counter(), event.examples
+            case Step():
+                self.clock.tick(event.examples)
+            case Stopped():
+                self.ended, self.peak = time.perf_counter(), measure.peak_memory()
+
+
+@dataclass
+class Ran:
+    """A finished run and what was heard of it."""
+
+    run: luthier.Run
+    ear: Ear
+
+    @property
+    def dtype(self) -> str:
+        return str(self.run.recipe.train.dtype)
+
+    @property
+    def seconds(self) -> float:
+        """From loading the model to the end of training, kept features included."""
+        return self.ear.ended - self.ear.begun
+
+    def tuned(self, dtype: str = "auto") -> Tuned:
+        return self.run.tuned(dtype)
+
+    def score(self, rows: Sequence[Row], dtype: str = "auto") -> dict[str, float]:
+        """The saved model's scores on other rows."""
+        tuned = self.tuned(dtype)
+        return tuned.task.score(rows, tuned.answers(rows))
+
+
+@contextmanager
+def run(
+    rows: Sequence[Row],
+    *,
+    task: dict[str, Any],
+    model: str,
+    method: str | dict[str, Any] = "full",
+    seed: int = 7,
+    splits: dict[str, Any] | None = None,
+    warm_up: int = 0,
+    out: Path | None = None,
+    **train: Any,
+) -> Iterator[Ran]:
+    """A run over `rows` in a folder that is gone afterwards, unless `out` names one.
+
+    `splits` are fractions or rows for validation and test; by default there are none. `train` are settings of
+    the recipe's train block; the rest of it has luthier's defaults.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data: dict[str, Any] = {"train": _write(folder / "train.jsonl", rows), "validation": 0, "test": 0}
+        for split, value in (splits or {}).items():
+            data[split] = value if isinstance(value, float) else _write(folder / f"{split}.jsonl", value)
+        recipe = {"model": model, "task": task, "data": data, "method": method, "train": train, "seed": seed}
+        ear = Ear(warm_up)
+        yield Ran(luthier.train(recipe, out=out or folder / "run", listen=ear), ear)
+
+
+def _write(path: Path, rows: Sequence[Row]) -> str:
+    with path.open("w", encoding="utf-8") as lines:
+        for row in rows:
+            fields = dict(row.fields)
+            if "answers" in fields:
+                found = fields["answers"]
+                fields["answers"] = {
+                    "text": [a["text"] for a in found],
+                    "answer_start": [a["start"] for a in found],
+                }
+            lines.write(json.dumps({"id": row.id, **fields}) + "\n")
+    return str(path)
+
+
+def leave_out(part: str) -> None:
+    """Take one part of luthier's speed away in this process, to measure what it is worth."""
+    from luthier.engine import attention, device, dropout
+
+    if part == "keep-memory":
+        device.keep_memory = lambda: False
+    elif part == "cpu-attention":
+        attention.use_cpu_attention = lambda model: False
+    elif part == "cheap-dropout":
+        dropout.use_cheap_dropout = lambda model: None
+    else:
+        raise ValueError(part)

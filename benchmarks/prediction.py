@@ -23,7 +23,9 @@ SIDES_OF_PREDICTION = {
 
 
 def _questions(s: Settings) -> list[Row]:
-    return measure.drawn(measure.joined(measure.squad(s["data"])[measure.TRAIN_ARTICLES :]), s["rows"])
+    """Of the held-out articles: as they come, passage by passage, or at random."""
+    rows = measure.joined(measure.squad(s["data"])[measure.TRAIN_ARTICLES :])[: s["rows"]]
+    return measure.drawn(rows, len(rows)) if s["order"] == "at random" else rows
 
 
 def _timed(rows: Sequence[Row], answer: Callable[[Sequence[Row]], list[str]], **facts: Any) -> Result:
@@ -35,18 +37,14 @@ def _timed(rows: Sequence[Row], answer: Callable[[Sequence[Row]], list[str]], **
 
 
 def tune(s: Settings) -> Result:
-    """A question-answering model for all sides, as stock files in `tuned`."""
+    """A run whose model, which stock transformers loads, answers on all sides."""
     import ours
 
     train = measure.joined(measure.squad(s["data"])[: measure.TRAIN_ARTICLES])
     train = measure.drawn(train, s["train_rows"])
-    task, method = ours.task_of("question-answering"), ours.method_of("full")
-    side = ours.prepare(task, method, s["model"], train, seed=7)
-    side.train(side.encode(train), epochs=s["epochs"], batch_size=16, seed=7)
-    model: Any = side.model
-    model.save_pretrained(s["tuned"])
-    side.tokenizer.save_pretrained(s["tuned"])
-    return {"train": len(train)}
+    settings = {"model": s["model"], "epochs": s["epochs"], "out": Path(s["tuned"])}
+    with ours.run(train, task={"name": "question-answering"}, **settings):
+        return {"train": len(train)}
 
 
 def transformers_loop(s: Settings) -> Result:
@@ -54,7 +52,7 @@ def transformers_loop(s: Settings) -> Result:
 
     import theirs
 
-    model, tokenizer = theirs.load(s["tuned"])
+    model, tokenizer = theirs.load(str(Path(s["tuned"]) / "model"))
     model.eval()
 
     def answer(rows: Sequence[Row]) -> list[str]:
@@ -106,27 +104,14 @@ def _best_span(start: Any, end: Any, inside: list[tuple[int, int] | None], conte
 
 
 def luthier(s: Settings, dtype: str) -> Result:
-    import ours
-    from luthier.engine.attention import use_cpu_attention
-    from luthier.engine.device import TOKEN_BUDGET, find_machine, keep_memory
-    from luthier.models import home, load_tokenizer, resolve
     from luthier.serve import Tuned
 
-    keep_memory()
-    source = resolve(s["tuned"])
-    machine = find_machine(dtype, home() / "machine.json")
-    task = ours.task_of(
-        "question-answering", max_length=WINDOW, stride=STRIDE, max_answer_length=LONGEST_ANSWER
-    )
-    model = task.build(source, {}, fresh=False).eval()
-    if machine.bf16:
-        use_cpu_attention(model)
-    tuned = Tuned(task, model, load_tokenizer(source), machine, TOKEN_BUDGET[machine.device])
+    tuned = Tuned.load(Path(s["tuned"]) / "model", dtype)
 
     def answer(rows: Sequence[Row]) -> list[str]:
         return [found.prediction for found in tuned.answers(rows)]
 
-    return _timed(_questions(s), answer, dtype=machine.dtype)
+    return _timed(_questions(s), answer, dtype=tuned.machine.dtype)
 
 
 SIDES: dict[str, measure.Side] = {
@@ -139,51 +124,74 @@ SIDES: dict[str, measure.Side] = {
 
 def compare(args: Namespace, settings: Settings) -> int:
     started = measure.now()
-    if not (Path(settings["tuned"]) / "config.json").is_file():
+    if not (Path(settings["tuned"]) / "model" / "config.json").is_file():
         measure.say("  tuning the model that all sides answer with")
         measure.run(__file__, "tune", settings)
-    results = measure.alternate(__file__, SIDES_OF_PREDICTION, args.repeats, settings, "rate")
-    theirs = results["transformers"]
-    rows, shares = [], {}
-    for name, title in SIDES_OF_PREDICTION.items():
-        found = results[name]
-        pairs = list(zip(found[0]["answers"], theirs[0]["answers"], strict=True))
-        shares[name] = sum(a.strip() == b.strip() for a, b in pairs) / len(pairs)
-        ratio = "" if found is theirs else measure.times(measure.ratios(found, theirs, "rate"))
-        rate = f"{measure.middle(found, 'rate'):.1f}"
-        agree = f"{shares[name]:.2%}"
-        memory = measure.gigabytes(measure.middle(found, "peak"))
-        rows.append((title, found[0]["dtype"], rate, measure.each(found, "rate"), ratio, agree, memory))
-    demands = Demands()
-    ratio = measure.ratios(results["luthier-auto"], theirs, "rate")[0]
-    auto = results["luthier-auto"][0]["dtype"]
-    demands.add("luthier (auto) / transformers, questions/s", ratio, 2.5)
-    demands.add(f"equal answers, auto ({auto})", shares["luthier-auto"], 0.99 if auto == "bfloat16" else 1)
-    demands.add("equal answers, float32", shares["luthier-float32"], 1)
+    demands, parts, count = Demands(), [], 0
+    for order in ("as they come", "at random"):
+        measure.say(f"  questions {order}")
+        results = measure.alternate(
+            __file__, SIDES_OF_PREDICTION, args.repeats, settings | {"order": order}, "rate"
+        )
+        count = len(results["transformers"][0]["answers"])
+        parts.append(f"Questions {order}:\n\n{_table(results)}")
+        auto, theirs = results["luthier-auto"], results["transformers"]
+        ratio = measure.ratios(auto, theirs, "rate")[0]
+        demands.add(f"luthier (auto) / transformers, questions {order}", ratio, 2.5)
+        least = 0.99 if auto[0]["dtype"] == "bfloat16" else 1
+        demands.add(f"equal answers, auto, questions {order}", _equal(auto, theirs), least)
+        same = _equal(results["luthier-float32"], theirs)
+        demands.add(f"equal answers, float32, questions {order}", same, 1)
     body = (
-        f"{len(theirs[0]['answers'])} questions of the four held-out articles, tokenising and span search "
-        f"included; {args.repeats} repeats. Ratios are medians, with the least and the most.\n\n"
+        f"{count} questions of the four held-out articles, tokenising and span search included; {args.repeats} "
+        "repeats. Ratios are medians, with the least and the most. As they come, questions on one passage stand "
+        "together, so that the loop's batches hold little padding.\n\n"
     )
+    return measure.finish(args.page, "prediction", body + "\n\n".join(parts), started, demands)
+
+
+def _equal(ours: Sequence[Result], theirs: Sequence[Result]) -> float:
+    pairs = list(zip(ours[0]["answers"], theirs[0]["answers"], strict=True))
+    return sum(a.strip() == b.strip() for a, b in pairs) / len(pairs)
+
+
+def _table(results: dict[str, list[Result]]) -> str:
+    theirs = results["transformers"]
+    rows = [
+        (
+            title,
+            found[0]["dtype"],
+            f"{measure.middle(found, 'rate'):.1f}",
+            measure.each(found, "rate"),
+            "" if found is theirs else measure.times(measure.ratios(found, theirs, "rate")),
+            "" if found is theirs else f"{_equal(found, theirs):.2%}",
+            measure.gigabytes(measure.middle(found, "peak")),
+        )
+        for name, title in SIDES_OF_PREDICTION.items()
+        for found in [results[name]]
+    ]
     header = (
         "side",
         "computes in",
         "questions/s",
         "every repeat",
-        "against transformers",
+        "against it",
         "equal answers",
         "peak memory",
     )
-    return measure.finish(args.page, "prediction", body + measure.table(header, rows), started, demands)
+    return measure.table(header, rows)
 
 
 def main() -> int:
     measure.child(SIDES)
     parser = measure.options(__doc__)
     measure.add_squad(parser)
-    parser.add_argument("--rows", type=int, help="questions (default: all of the held-out articles)")
+    parser.add_argument(
+        "--rows", type=int, help="questions, the first of the held-out articles (default: all)"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
-        "--tuned", type=Path, help="folder of the tuned model: reused if there, else made there"
+        "--tuned", type=Path, help="run folder of the tuned model: used if there, else made there"
     )
     parser.add_argument("--train-rows", type=int, help="rows to tune it on (default: all of 12 articles)")
     parser.add_argument("--epochs", type=float, default=2)
@@ -191,7 +199,7 @@ def main() -> int:
     settings = {"data": measure.squad_path(args.data), "model": measure.minilm()}
     settings |= {"rows": args.rows, "train_rows": args.train_rows, "epochs": args.epochs}
     with tempfile.TemporaryDirectory() as scratch:
-        return compare(args, settings | {"tuned": str((args.tuned or Path(scratch)).resolve())})
+        return compare(args, settings | {"tuned": str((args.tuned or Path(scratch) / "run").resolve())})
 
 
 if __name__ == "__main__":

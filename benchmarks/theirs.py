@@ -59,7 +59,7 @@ def features(
         **cut,
     )
     of_row = encoded.pop("overflow_to_sample_mapping", range(len(rows)))
-    made = []
+    made: list[Feature] = []
     for i, row in enumerate(of_row):
         start = end = None
         for answer in rows[row]["answers"][:1]:
@@ -76,9 +76,9 @@ def tutorial(
 ) -> Clock:
     """Side (a): every row padded to 512, fp32, one epoch after the warm-up steps."""
     model, tokenizer = load(folder)
-    made = features(rows, tokenizer, max_length=512, stride=None, padding="max_length")
+    data: Any = features(rows, tokenizer, max_length=512, stride=None, padding="max_length")
     loader: Any = DataLoader(
-        made,
+        data,
         batch_size=batch_size,
         shuffle=True,
         collate_fn=default_data_collator,  # type: ignore[arg-type]

@@ -13,7 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, InputError, Interrupted, LuthierError, ModelError, RecipeError, ResourceError, RunError
+from .errors import (
+    DataError,
+    InputError,
+    Interrupted,
+    LuthierError,
+    ModelError,
+    RecipeError,
+    ResourceError,
+    RunError,
+)
 
 if TYPE_CHECKING:
     from .run import Recipe, Run, check, compare, evaluate, load, resume, train

@@ -1,16 +1,17 @@
 """The strict reader of recipes: YAML 1.2 in, a checked pydantic model out, or every fault with its line.
 
-It knows nothing of what a recipe holds: the schema comes from the caller. What is said about a fault stands in
-recipe_words.py.
+It knows nothing of what a recipe holds: the schema comes from the caller. What is said about a fault stands
+in recipe_words.py.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -26,7 +27,7 @@ from .recipe_words import Keys, Spot, locate, mentioned, sentence
 
 S = TypeVar("S", bound="Section")
 
-_LARGEST = 100_000  # bytes of a recipe, hundreds of times a usual one
+_LARGEST = 48_000  # bytes of a recipe, a hundred times a usual one
 _DEEPEST = 12
 _MOST_FAULTS = 11  # said in one message; the others are counted
 _STARTER = "`luthier new TASK --data FILE` writes a starter recipe"
@@ -50,10 +51,8 @@ def read_recipe(path: Path | str, schema: type[S], overrides: Sequence[str] = ()
     """
     path = Path(path)
     tree = parse_yaml(_text(path), str(path))
-    said: dict[tuple[str, ...], str] = {}
-    for override in overrides:
-        said[_set(tree, override)] = f"--set {override}"
-    return check(tree, schema, str(path), said)
+    said = {_set(tree, override): f"--set {override}" for override in overrides}
+    return _checked(_Given(tree, str(path), said), schema)
 
 
 def parse_yaml(text: str, name: str) -> CommentedMap:
@@ -66,18 +65,9 @@ def parse_yaml(text: str, name: str) -> CommentedMap:
     return tree
 
 
-def check(
-    tree: Mapping[str, Any], schema: type[S], name: str = "recipe", said: Mapping[tuple[str, ...], str] | None = None
-) -> S:
-    """`tree` as a `schema`, or RecipeError listing every fault with its line where `tree` knows lines.
-
-    `said` maps the keys that were given elsewhere than in the file to where that was.
-    """
-    plain = _plain(tree)
-    try:
-        return schema.model_validate(plain)
-    except ValidationError as error:
-        raise _refusal(error.errors(include_url=False), tree, schema, name, said or {}) from None
+def check(tree: Mapping[str, Any], schema: type[S], name: str = "recipe") -> S:
+    """`tree` as a `schema`, or RecipeError listing every fault with its line where `tree` knows lines."""
+    return _checked(_Given(tree, name), schema)
 
 
 def dump(recipe: BaseModel) -> str:
@@ -99,10 +89,11 @@ def _text(path: Path) -> str:
         raise RecipeError("there is no such recipe", where=str(path), fix=_near_file(path)) from None
     except IsADirectoryError:
         recipes = ", ".join(_recipes_in(path)[:5]) or "there is no .yaml file in it"
-        raise RecipeError("this is a folder, not a recipe", where=str(path), fix=f"name a file: {recipes}") from None
+        raise RecipeError("this is a folder", where=str(path), fix=f"name a recipe file: {recipes}") from None
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or str(error)
-        raise RecipeError(f"it cannot be read ({problem})", where=str(path), fix="name a file you may read") from None
+        fix = "name a file you may read"
+        raise RecipeError(f"it cannot be read ({problem})", where=str(path), fix=fix) from None
     if len(data) > _LARGEST:
         fix = f"if these are the rows, name the file under data.train: {_STARTER}"
         raise RecipeError(f"over {_LARGEST:,} bytes are too many for a recipe", where=str(path), fix=fix)
@@ -116,7 +107,7 @@ def _text(path: Path) -> str:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)  # type: ignore[assignment]
+    yaml.version = (1, 2)
     return yaml
 
 
@@ -127,9 +118,11 @@ def _load(text: str, name: str) -> Any:
         return _yaml().load(text)
     except DuplicateKeyError as error:
         key = str(error.problem).split('"')[1] if '"' in str(error.problem) else "?"
-        raise RecipeError(f'the key "{key}" is written twice', where=_at(name, error), fix="keep one") from None
+        where = _at(name, error)
+        raise RecipeError(f'the key "{key}" is written twice', where=where, fix="keep one") from None
     except MarkedYAMLError as error:
-        raise RecipeError(*_yaml_words(error), where=_at(name, error)) from None  # type: ignore[misc]
+        found, fix = _yaml_words(error)
+        raise RecipeError(found, where=_at(name, error), fix=fix) from None
     except ReaderError as error:
         where = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
         found = f"a control character (#x{int(error.character):04x})"
@@ -140,9 +133,9 @@ def _load(text: str, name: str) -> Any:
 
 
 def _refuse_tricks(text: str, name: str) -> None:
-    """Refuse what YAML allows and no recipe needs: aliases (which can stand for gigabytes), tags, deep nesting.
+    """Refuse what YAML allows and no recipe needs: aliases, tags and deep nesting.
 
-    The text is read event by event, so that a refusal comes before anything is built.
+    A few aliases can stand for gigabytes: the text is read event by event, before anything is built.
     """
     depth = 0
     for event in _yaml().parse(text):
@@ -155,10 +148,10 @@ def _refuse_tricks(text: str, name: str) -> None:
             raise RecipeError(f"blocks are nested over {_DEEPEST} deep", where=where, fix=_STARTER)
         if isinstance(event, AliasEvent):
             fix = f'write the value out, or put quotes around it: "*{event.anchor}"'
-            raise RecipeError(f"*{event.anchor} is an alias, which a recipe cannot hold", where=where, fix=fix)
+            raise RecipeError(f"*{event.anchor} is an alias, which no recipe holds", where=where, fix=fix)
         if getattr(event, "ctag", None):
             fix = "leave it out, or put quotes around the value"
-            raise RecipeError(f"{event.ctag} is a tag, which a recipe cannot hold", where=where, fix=fix)
+            raise RecipeError(f"{event.ctag} is a tag, which no recipe holds", where=where, fix=fix)
 
 
 def _at(name: str, error: MarkedYAMLError) -> str:
@@ -172,11 +165,15 @@ def _yaml_words(error: MarkedYAMLError) -> tuple[str, str]:
     for part, found, fix in (
         ("'\\t'", "a tab", "use spaces"),
         ("cannot start any token", problem, "put quotes around the value"),
-        ("mapping values are not allowed", "a colon where no value can begin", "write `key: value`, one a line; quote a value with a colon in it"),
+        (
+            "mapping values are not allowed",
+            "a colon where no value can begin, here or in the line above",
+            "write `key: value`, with a space after the colon; put quotes around a value that holds a colon",
+        ),
         ("could not find expected ':'", "this line has no colon", "write `key: value`"),
         ("<block end>", "this line's indentation fits no line above", "indent the keys of one block alike"),
         ("another document", "a second document begins (---)", "keep one recipe in a file"),
-        ("<document start>", "something follows the end of the recipe", f"keep one recipe in a file. {_STARTER}"),
+        ("<document start>", "the recipe ended in the line above", f"keep one in a file. {_STARTER}"),
         ("end of stream", "a quote or bracket is opened and not closed", "close it"),
         ("']'", "a bracket is opened and not closed", "close it"),
         ("'}'", "a brace is opened and not closed", "close it"),
@@ -191,7 +188,8 @@ def _set(tree: CommentedMap, override: str) -> tuple[str, ...]:
     key, equals, value = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
-        raise RecipeError(f'"{override}" is not key=value', where="--set", fix="for example --set train.epochs=2")
+        fix = "for example --set train.epochs=2"
+        raise RecipeError(f'"{override}" is not key=value', where="--set", fix=fix)
     node: Any = tree
     for part in path[:-1]:
         inner = node.get(part)
@@ -202,70 +200,77 @@ def _set(tree: CommentedMap, override: str) -> tuple[str, ...]:
     return path
 
 
-def _refusal(
-    details: list[ErrorDetails], tree: Mapping[str, Any], schema: type[S], name: str, said: Mapping[tuple[str, ...], str]
-) -> RecipeError:
-    """Every fault as `file:line: sentence`, in the file's order; those that follow from another are left out."""
+@dataclass(frozen=True)
+class _Given:
+    """What was read and where: the file's tree, its name, and the keys that came from a --set instead."""
+
+    tree: Mapping[str, Any]
+    name: str
+    said: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+
+    def place(self, spot: Spot, detail: ErrorDetails, words: str) -> tuple[int, str]:
+        """(line, where) of a fault: `where` is the --set that gave the key, or file:line."""
+        keys, kind, written = spot.keys, detail["type"], detail["input"]
+        whole = kind in ("missing", "value_error", "union_tag_invalid", "union_tag_not_found")  # of a block
+        if whole and kind != "missing" and isinstance(written, Mapping):
+            keys = (*keys, *mentioned(words, written))
+        for given in sorted(self.said, key=len, reverse=True):
+            below = given[: len(spot.keys)] == spot.keys and (not whole or given[len(spot.keys)] in words)
+            if keys[: len(given)] == given or below:
+                return 0, self.said[given]
+        line = self.line(keys)
+        return line, f"{self.name}:{line}" if line else self.name
+
+    def line(self, keys: Iterable[str | int]) -> int:
+        """The 1-based line of `keys`, or of the block they are missing from; 0 where no lines are known."""
+        line, node = 0, cast(Any, self.tree)
+        for part in keys:
+            places: Any = getattr(node, "lc", None)
+            try:
+                if isinstance(node, Mapping):
+                    part = next(key for key in node if _key(key) == part)
+                    line = places.key(part)[0] + 1
+                else:
+                    line = places.item(part)[0] + 1
+                node = node[part]
+            except (StopIteration, KeyError, IndexError, TypeError, AttributeError):
+                break
+        return line
+
+
+def _checked(given: _Given, schema: type[S]) -> S:
+    try:
+        return schema.model_validate(_plain(given.tree))
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False), given, schema) from None
+
+
+def _refusal(details: list[ErrorDetails], given: _Given, schema: type[S]) -> RecipeError:
+    """Every fault with its place, in the file's order; those that follow from another are left out."""
     placed = [(locate(schema, detail["loc"]), detail) for detail in details]
     # A value that fits no member of a union is reported once for each: the report that goes deepest stays.
     deepest: dict[Keys, int] = {}
     for spot, _ in placed:
-        field = spot.keys[: spot.depth]
-        deepest[field] = max(deepest.get(field, 0), len(spot.keys))
+        own = spot.keys[: spot.depth]
+        deepest[own] = max(deepest.get(own, 0), len(spot.keys))
     placed = [(s, d) for s, d in placed if len(s.keys) == deepest[s.keys[: s.depth]]]
     faults: dict[Keys, tuple[int, str, str]] = {}
     meant: set[str] = set()
-    for spot, detail in sorted(placed, key=lambda place: place[1]["type"] == "missing"):
-        if len(faults) > 10 * _MOST_FAULTS:  # enough to count
-            faults.setdefault(spot.keys, (1 << 30, name, ""))
-            continue
-        words, guess = sentence(detail, spot, schema)
-        meant.add(guess)
-        if spot.path not in meant:
-            line, where = _place(spot, detail, words, tree, name, said)
-            faults.setdefault(spot.keys, (line, where, words))
+    for spot, detail in sorted(placed, key=lambda pair: pair[1]["type"] == "missing"):
+        if len(faults) < 10 * _MOST_FAULTS:
+            words, guess = sentence(detail, spot, schema)
+            meant.add(guess)
+            if detail["type"] == "missing" and spot.path in meant:
+                continue  # it is there, misspelt
+            faults.setdefault(spot.keys, (*given.place(spot, detail, words), words))
+        else:
+            faults.setdefault(spot.keys, (1 << 30, "", ""))  # only counted
     ordered = sorted(faults.values(), key=lambda fault: fault[0])
     if len(ordered) == 1:
         return RecipeError(ordered[0][2], where=ordered[0][1])
     lines = [f"{where}: {words}" for _, where, words in ordered[:_MOST_FAULTS]]
     more = len(ordered) - len(lines)
     return RecipeError("\n".join([*lines, f"and {more} more"] if more else lines))
-
-
-def _place(
-    spot: Spot, detail: ErrorDetails, words: str, tree: Mapping[str, Any], name: str, said: Mapping[tuple[str, ...], str]
-) -> tuple[int, str]:
-    """(line, where) of a fault: the --set that gave the key, or the file and the line."""
-    keys = spot.keys
-    written = detail["input"]
-    if isinstance(written, Mapping) and detail["type"] in ("value_error", "union_tag_invalid", "union_tag_not_found"):
-        inner = mentioned(words, written)
-        keys = (*keys, inner) if inner is not None else keys
-    for length in range(len(keys), 0, -1):
-        given = said.get(tuple(map(str, keys[:length])))
-        if given:
-            return 0, given
-    line = _line(tree, keys)
-    return line, f"{name}:{line}" if line else name
-
-
-def _line(tree: Any, keys: Iterable[str | int]) -> int:
-    """The 1-based line where `keys` (or the nearest written ancestor) stands; 0 where `tree` knows no lines."""
-    line = 0
-    for part in keys:
-        places = getattr(tree, "lc", None)
-        if places is None:
-            break
-        try:
-            if isinstance(tree, Mapping):
-                part = next(key for key in tree if _key(key) == part)
-                line = places.key(part)[0] + 1
-            else:
-                line = places.item(part)[0] + 1
-            tree = tree[part]
-        except (StopIteration, KeyError, IndexError, TypeError, AttributeError):
-            break
-    return line
 
 
 def _key(key: Any) -> str:

@@ -89,7 +89,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     scored = []
     for name in known:
         flat = name.lower().replace("-", "_")
-        if not len(flat) / 2 <= len(plain) <= 2 * len(flat):  # never near, and long words take long to compare
+        if not len(flat) / 2 <= len(plain) <= 2 * len(flat):  # never near, and long words take long
             continue
         distance = edit_distance(plain, flat)
         likeness = difflib.SequenceMatcher(None, plain, flat).ratio()

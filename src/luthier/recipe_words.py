@@ -1,7 +1,7 @@
-"""What is said about a recipe's faults: each in one sentence, with what was found and what is allowed or meant.
+"""What is said about a recipe's faults: one sentence each, with what was found and what is allowed or meant.
 
-It knows nothing of what a recipe holds: paths, help and limits are read off the schema. Other tools' names for
-our keys are the one list kept by hand.
+It knows nothing of what a recipe holds: paths, help and limits are read off the schema. Other tools' names
+for our keys are the one list kept by hand.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .errors import edit_distance, nearest
 
 Keys = tuple[str | int, ...]
 
-# What other tools call our keys. Sources: the key tables of transformers/TRL, LLaMA-Factory, axolotl, Unsloth,
-# LitGPT and Soup.
+# What other tools call our keys. Sources: the key tables of transformers/TRL, LLaMA-Factory, axolotl,
+# Unsloth, LitGPT and Soup.
 ALIASES = {
     "model_name_or_path": "model",
     "base_model": "model",
@@ -109,6 +109,9 @@ NEEDLESS = {
 }
 
 
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
 @dataclass(frozen=True)
 class Spot:
     """Where in the schema an error lies: its keys, the section that holds the last of them, and its field."""
@@ -130,7 +133,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Known:
-    """A key of the whole recipe; `variant` is the name of the section (a method, a task) that alone has it."""
+    """A key of the whole recipe; `variant` names the section (a method, a task) where only some have it."""
 
     path: str
     variant: str = ""
@@ -141,7 +144,7 @@ class Known:
 
 
 def locate(schema: type[BaseModel], loc: Sequence[str | int]) -> Spot:
-    """pydantic's error location as recipe keys: the names it puts in for the members of unions are taken out."""
+    """pydantic's error location as recipe keys: the names it gives the members of unions are taken out."""
     keys: list[str | int] = []
     section, field, depth = schema, None, 0
     inside: list[type[BaseModel]] = [schema]  # the sections that the next part may be a key of
@@ -164,7 +167,7 @@ def sentence(detail: ErrorDetails, spot: Spot, schema: type[BaseModel]) -> tuple
     """(what is wrong, the dotted path of the key that was meant, or "")."""
     kind, found, annotation = detail["type"], detail["input"], spot.field.annotation if spot.field else None
     if kind == "extra_forbidden":
-        return _unknown(spot, schema, detail["loc"])
+        return _unknown(spot, schema)
     if kind == "missing":
         about = spot.field.description if spot.field else ""
         return f'the key "{spot.path}" is missing' + (f": {about}" if about else ""), ""
@@ -175,12 +178,13 @@ def sentence(detail: ErrorDetails, spot: Spot, schema: type[BaseModel]) -> tuple
         message = str(error or detail["msg"]).removeprefix("Value error, ")
         own = spot.field is None or bool(sections(annotation)) or spot.path in message
         return message if own else f"{spot.path} is {shown(found)}: {message}", ""
-    choices = _choices(annotation)
-    guess = nearest(found, choices) if isinstance(found, str) else None
-    ask = f'. Did you mean "{guess}"?' if guess else "."
+    guess = nearest(found, _choices(annotation)) if isinstance(found, str) else None
+    meant = f"[{guess}]" if guess == found else f'"{guess}"'  # the word is right, but it belongs in a list
+    ask = f". Did you mean {meant}?" if guess else "."
     items = len(spot.keys) - spot.depth
     metadata = spot.field.metadata if spot.field and not items else ()
-    return f"{spot.path or 'this'} is {shown(found)}{ask} Allowed: {describe(annotation, metadata, items)}", ""
+    allowed = describe(annotation, metadata, items)
+    return f"{spot.path or 'this'} is {shown(found)}{ask} Allowed: {allowed}", ""
 
 
 def sections(annotation: Any) -> list[type[BaseModel]]:
@@ -203,7 +207,7 @@ def known_keys(schema: type[BaseModel], prefix: str = "", variant: str = "") -> 
 
 
 def describe(annotation: Any, metadata: Sequence[Any] = (), items: int = 0) -> str:
-    """What a value of this type may be, in words; with `items`, what the items of such a list or block may be."""
+    """What a value of this type may be, in words; with `items`, what those of such a list or block may be."""
     words: list[str] = []
     for kind, limits in _typed(annotation, metadata):
         origin, inside = get_origin(kind), get_args(kind)
@@ -217,12 +221,15 @@ def describe(annotation: Any, metadata: Sequence[Any] = (), items: int = 0) -> s
         elif origin is dict:
             words.append("a block of `name: value` lines")
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            words.append(f"a block of keys such as {', '.join(list(kind.model_fields)[:3])}")
+            keys = ", ".join(list(kind.model_fields)[:3])
+            names = " or ".join(_names(kind))
+            words.append(f"a block with name: {names}" if names else f"a block of keys such as {keys}")
         elif kind is not type(None):
-            names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-            words.append(names.get(kind, str(kind)) + _limits(limits))
+            words.append(_PLAIN.get(kind, str(kind)) + _limits(limits))
     words = list(dict.fromkeys(words))
-    return " or ".join(words) if len(words) < 3 else ", ".join(words)
+    if get_origin(annotation) is Literal:
+        return ", ".join(words)
+    return ", or ".join(words)
 
 
 def shown(value: Any) -> str:
@@ -243,8 +250,8 @@ def _clean(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
-def _unknown(spot: Spot, schema: type[BaseModel], loc: Sequence[str | int]) -> tuple[str, str]:
-    """An unknown key: ours if it is another tool's word, its place if it is ours, else the nearest that we have."""
+def _unknown(spot: Spot, schema: type[BaseModel]) -> tuple[str, str]:
+    """An unknown key: ours for another tool's word, its place if it is ours, else the nearest we have."""
     said = f'unknown key "{spot.path}"'
     word = str(spot.keys[-1])
     plain = word.lower().replace("-", "_").replace(" ", "_")
@@ -256,35 +263,38 @@ def _unknown(spot: Spot, schema: type[BaseModel], loc: Sequence[str | int]) -> t
     if any(k.path == ALIASES.get(plain) for k in everywhere):
         return f"{said}. luthier calls it {ALIASES[plain]}", ALIASES[plain]
     homes = [k for k in everywhere if k.key == plain]
+    beside = [k for k in homes if k.path == spot.path]
+    if beside:
+        name = spot.section.model_fields["name"].default if "name" in own else "this block"
+        return f"{said}: {name} has none. It is a key of {' and '.join(k.variant for k in beside)}", ""
     if homes:
-        return f"{said}. It belongs elsewhere: {_places(homes, spot)}", homes[0].path
+        return f"{said}. It belongs at {_places(homes)}", homes[0].path
     here, there = nearest(word, own), nearest(word, [k.key for k in everywhere])
     if here and not (there and edit_distance(plain, there) < edit_distance(plain, here)):
         return _meant(said, spot.sibling(here))
     if there:
         homes = [k for k in everywhere if k.key == there]
-        return f"{said}. Did you mean {_places(homes, spot)}?", homes[0].path
-    alias = nearest(word, [a for a, path in ALIASES.items() if any(k.path == path for k in everywhere)])
+        return f"{said}. Did you mean {_places(homes)}?", homes[0].path
+    paths = {k.path for k in everywhere}
+    alias = nearest(word, [a for a, path in ALIASES.items() if path in paths and len(a) > 3])
     if alias:
         return f"{said}. luthier calls it {ALIASES[alias]}", ALIASES[alias]
-    where = f"{'.'.join(map(str, spot.keys[:-1]))} has" if len(spot.keys) > 1 else "a recipe has"
-    return f"{said}. {where} the keys {', '.join(own)}", ""
+    return f"{said}. Known here: {', '.join(own)}", ""
 
 
 def _meant(said: str, path: str) -> tuple[str, str]:
     return f'{said}. Did you mean "{path}"?', path
 
 
-def _places(homes: list[Known], spot: Spot) -> str:
-    """The paths of `homes`; which section has a key is said where the one written is another of the same block."""
+def _places(homes: list[Known]) -> str:
+    """The paths of `homes`, each with the sections that alone have it."""
     by_path: dict[str, list[str]] = {}
     for known in homes:
         by_path.setdefault(known.path, []).append(known.variant)
     out = []
     for path, variants in by_path.items():
-        block = path.rpartition(".")[0]
         only = " and ".join(v for v in variants if v)
-        out.append(f'"{path}"' + (f" (with {block}.name: {only})" if only else ""))
+        out.append(f'"{path}"' + (f" (of {only})" if only else ""))
     return " or ".join(out)
 
 
@@ -345,12 +355,13 @@ def _choices(annotation: Any) -> list[str]:
 
 def _limits(metadata: Sequence[Any]) -> str:
     """` above 0 and at most 1`, from the limits of a field."""
-    words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    said = [f"{w} {getattr(m, a):,}" for a, w in words.items() for m in metadata if getattr(m, a, None) is not None]
+    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "at most"}
+    found = [(word, getattr(m, name, None)) for name, word in words.items() for m in metadata]
+    said = [f"{word} {limit:,}" for word, limit in found if limit is not None]
     filled = any(getattr(m, "min_length", 0) for m in metadata)
     return (f" {' and '.join(said)}" if said else "") + (" that is not empty" if filled else "")
 
 
-def mentioned(message: str, written: Mapping[str, Any]) -> str | None:
-    """The first of the written keys that a message names: a contradiction is shown at its line."""
-    return next((word for word in re.findall(r"\w+", message) if word in written), None)
+def mentioned(message: str, written: Mapping[str, Any]) -> list[str]:
+    """The first of the written keys that a message names, if any: a contradiction is shown at its line."""
+    return [word for word in re.findall(r"\w+", message) if word in written][:1]

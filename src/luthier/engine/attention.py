@@ -72,7 +72,15 @@ def attend(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **others
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=is_causal,
+            **others,
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = _Attention.apply(query, key, value, attention_mask, scale)

@@ -51,7 +51,11 @@ class Examples:
         for name, column in self.columns.items():
             values = [column[i] for i in indices]
             if name not in self.padding:
-                out[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.as_tensor(np.asarray(values))
+                out[name] = (
+                    torch.stack(values)
+                    if isinstance(values[0], Tensor)
+                    else torch.as_tensor(np.asarray(values))
+                )
                 continue
             first = torch.as_tensor(values[0])
             padded = torch.full(
@@ -87,7 +91,9 @@ def epoch_plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
     return [cuts[i] for i in draw.permutation(len(cuts))]
 
 
-def micro_batches(indices: np.ndarray, lengths: np.ndarray, token_budget: int, share: int = 1) -> list[np.ndarray]:
+def micro_batches(
+    indices: np.ndarray, lengths: np.ndarray, token_budget: int, share: int = 1
+) -> list[np.ndarray]:
     """`indices` cut so that rows x longest stays under `token_budget` (a row above it goes alone).
 
     `share` processes divide the result: it has a multiple of `share` entries, of which the last may be empty,

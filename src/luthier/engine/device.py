@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-TOKEN_BUDGET = {"cpu": 8192, "cuda": 32768, "mps": 8192}
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 32768, "mps": 8192}
 """Padded tokens in one micro-batch where the recipe says `auto`: constants, so that free memory never decides."""
 
 

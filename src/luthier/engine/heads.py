@@ -91,5 +91,6 @@ class FeatureModel(nn.Module):
         states = self.backbone(**inputs).last_hidden_state
         return mean_pool(states, inputs.get("attention_mask")) if self.pooled else states
 
-    def forward(self, **inputs: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.head(self.features(**inputs)))
+    def forward(self, hidden: Tensor | None = None, **inputs: Tensor) -> SimpleNamespace:
+        """`hidden`: features that were computed before, in place of `inputs`."""
+        return SimpleNamespace(logits=self.head(self.features(**inputs) if hidden is None else hidden))

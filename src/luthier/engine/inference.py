@@ -24,9 +24,7 @@ def model_inputs(batch: Batch) -> Batch:
 
 
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's logits in fp32. A batch of kept features goes through the head alone."""
-    if "hidden" in batch:
-        return model.head(batch["hidden"])  # type: ignore[operator]
+    """The model's logits in fp32."""
     out = model(**model_inputs(batch))
     if hasattr(out, "start_logits"):  # question answering's stock classes give the two columns apart
         return torch.stack([out.start_logits, out.end_logits], -1).float()
@@ -34,11 +32,19 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def to_device(batch: Batch, device: str) -> Batch:
-    return batch if device == "cpu" else {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return (
+        batch
+        if device == "cpu"
+        else {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    )
 
 
 def run(
-    model: nn.Module, examples: Examples, machine: Machine, token_budget: int, progress: Progress | None = None
+    model: nn.Module,
+    examples: Examples,
+    machine: Machine,
+    token_budget: int,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
     """(indices, batch, logits) for every example once, rows of like length together. Nothing is kept here."""
     model.eval()
@@ -54,7 +60,11 @@ def run(
 
 
 def keep_features(
-    model: FeatureModel, examples: Examples, machine: Machine, token_budget: int, progress: Progress | None = None
+    model: FeatureModel,
+    examples: Examples,
+    machine: Machine,
+    token_budget: int,
+    progress: Progress | None = None,
 ) -> Examples:
     """The examples with what the frozen backbone makes of them in place of their tokens.
 
@@ -69,7 +79,9 @@ def keep_features(
             states = model.features(**model_inputs(batch)).cpu()
         for place, i in enumerate(indices):
             one = states[place] if model.pooled else states[place, : examples.lengths[i]]
-            kept[i] = one.clone() if model.pooled else one.to(torch.bfloat16 if machine.bf16 else torch.float32)
+            kept[i] = (
+                one.clone() if model.pooled else one.to(torch.bfloat16 if machine.bf16 else torch.float32)
+            )
         done += len(indices)
         if progress is not None:
             progress(done, len(examples))
@@ -79,4 +91,6 @@ def keep_features(
     if model.pooled:
         # One vector an example: nothing to pad, every example weighs the same.
         return Examples(columns, padding, examples.rows, np.ones_like(examples.lengths), examples.notes)
-    return Examples(columns, {**padding, "hidden": 0.0}, examples.rows, examples.lengths, examples.notes, examples.limit)
+    return Examples(
+        columns, {**padding, "hidden": 0.0}, examples.rows, examples.lengths, examples.notes, examples.limit
+    )

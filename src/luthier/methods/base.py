@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from luthier.engine.heads import HeadSpec
     from luthier.models import Source
 
-    Build = Callable[[Source], nn.Module]
+    Build = Callable[[Source, bool], nn.Module]
 
 
 class Method(ABC):
     """A method with its settings. It knows heads and backbones, never a task.
 
-    `build` (in `load`) is the task's own: a source to its stock model, every weight of which must be in the source.
+    `build` (in `load`) is the task's own: a source to its stock model. With False every weight must be in the
+    source; with True the head may start untrained.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Section]]
     kinds: ClassVar[frozenset[str]]
     trains: ClassVar[bool] = True
+    needs_base: ClassVar[bool] = False  # what it saves is no use without the base model
     offset: ClassVar[int] = 0  # positions it puts in front of the input, which answers must subtract
 
     def __init__(self, options: Any) -> None:
@@ -46,8 +48,11 @@ class Method(ABC):
         """Write what a process without luthier needs: safetensors and JSON. `base` names the base model."""
 
     @abstractmethod
-    def load(self, folder: Path, base: Source, head: HeadSpec, build: Build) -> nn.Module:
-        """The model that `save` wrote, in evaluation mode. Any weight missing or left over is an error."""
+    def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
+        """The model that `save` wrote, in evaluation mode. Any weight missing or left over is an error.
+
+        `base` is the model it was tuned from, given if the method `needs_base`.
+        """
 
     @abstractmethod
     def card_code(self, auto_class: str, outputs: int) -> str:

@@ -42,9 +42,11 @@ class Frozen(Method):
 
         backbone = model.base_model
         if backbone is model:
-            raise ModelError("its class has no backbone to freeze", where=type(model).__name__, fix="method: full")
-        width = model.config.hidden_size  # type: ignore[union-attr]
-        own = Head(int(width), head.outputs, self.options.hidden, self.options.dropout)  # type: ignore[arg-type]
+            raise ModelError(
+                "its class has no backbone to freeze", where=type(model).__name__, fix="method: full"
+            )
+        width = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        own = Head(width, head.outputs, self.options.hidden, self.options.dropout)
         return FeatureModel(backbone, own, head.pooled)  # type: ignore[arg-type]
 
     def save(self, model: nn.Module, folder: Path, base: str) -> None:
@@ -54,15 +56,17 @@ class Frozen(Method):
         state = {name: tensor.contiguous().float() for name, tensor in model.head.state_dict().items()}  # type: ignore[union-attr]
         save_file(state, folder / "head.safetensors")
 
-    def load(self, folder: Path, base: Source, head: HeadSpec, build: Build) -> nn.Module:
+    def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
         from safetensors.torch import load_file
         from transformers import AutoModel
 
         from luthier.engine.heads import FeatureModel, Head
         from luthier.models import load_pretrained, resolve
 
-        backbone = load_pretrained(resolve(str(folder)), AutoModel)
-        own = Head(int(backbone.config.hidden_size), head.outputs, self.options.hidden, self.options.dropout)
+        # A pooler, where the class has one, is not used: features come from the last hidden states.
+        backbone = load_pretrained(resolve(str(folder)), AutoModel, head=("pooler",))
+        width = int(backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        own = Head(width, head.outputs, self.options.hidden, self.options.dropout)
         try:
             own.load_state_dict(load_file(folder / "head.safetensors"))
         except (OSError, RuntimeError) as error:

@@ -39,10 +39,10 @@ class Full(Method):
     def save(self, model: nn.Module, folder: Path, base: str) -> None:
         model.save_pretrained(folder)  # type: ignore[operator]
 
-    def load(self, folder: Path, base: Source, head: HeadSpec, build: Build) -> nn.Module:
+    def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
         from luthier.models import resolve
 
-        return build(resolve(str(folder))).eval()
+        return build(resolve(str(folder)), False).eval()
 
     def card_code(self, auto_class: str, outputs: int) -> str:
         return (

@@ -29,7 +29,8 @@ class LoraOptions(Section):
     alpha: int = Setting(32, ge=1, le=65536, description="updates are scaled by alpha / rank")
     dropout: float = Setting(0.0, ge=0, lt=1, description="dropout in front of each update")
     target: Literal["all-linear"] | list[str] = Setting(
-        "all-linear", description="linear layers that get an update: all of the backbone, or names such as [query, value]"
+        "all-linear",
+        description="linear layers that get an update: all of the backbone, or names such as [query, value]",
     )
 
 
@@ -37,6 +38,7 @@ class Lora(Method):
     name = "lora"
     Options = LoraOptions
     kinds = frozenset({"encoder"})
+    needs_base = True
 
     def learning_rate(self, width: int) -> float:
         """Ten times the rate of full tuning at BERT-base's width; falls with width as that does, but slower."""
@@ -53,8 +55,16 @@ class Lora(Method):
             if isinstance(module, torch_nn.Linear) and not set(outside) & set(name.split("."))
         ]
         asked = self.options.target
-        found = linear if asked == "all-linear" else [n for n in linear if any(n == a or n.endswith("." + a) for a in asked)]
-        unmet = [] if asked == "all-linear" else [a for a in asked if not any(n == a or n.endswith("." + a) for n in linear)]
+        found = (
+            linear
+            if asked == "all-linear"
+            else [n for n in linear if any(n == a or n.endswith("." + a) for a in asked)]
+        )
+        unmet = (
+            []
+            if asked == "all-linear"
+            else [a for a in asked if not any(n == a or n.endswith("." + a) for n in linear)]
+        )
         if not found or unmet:
             leaves = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise ModelError(
@@ -67,13 +77,15 @@ class Lora(Method):
     def apply(self, model: nn.Module, head: HeadSpec) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
-        present = {name for name, _ in model.named_children()}
+        # A pooler lies between backbone and head, and many base models come without one: it goes with the head.
+        heads = (*head.modules, "pooler")
+        present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
         config = LoraConfig(
             r=self.options.rank,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,
             target_modules=self._targets(model, head),
-            modules_to_save=[name for name in head.modules if name in present],
+            modules_to_save=[name for name in heads if name in present],
             task_type=head.peft_type,
         )
         return get_peft_model(model, config)
@@ -83,11 +95,12 @@ class Lora(Method):
         model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
         (folder / "README.md").unlink(missing_ok=True)  # peft's own card; luthier writes the real one
 
-    def load(self, folder: Path, base: Source, head: HeadSpec, build: Build) -> nn.Module:
+    def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
         from peft import LoraConfig, PeftModel, get_peft_model_state_dict
         from safetensors import SafetensorError, safe_open
 
-        model = build(base)
+        assert base is not None
+        model = build(base, True)  # the adapter holds the head
         weights = folder / "adapter_model.safetensors"
         config = LoraConfig.from_pretrained(str(folder))
         tuned = PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=False)
@@ -95,7 +108,9 @@ class Lora(Method):
             with safe_open(weights, "pt") as saved:
                 held = set(saved.keys())
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"the adapter cannot be read ({error})", where=str(weights), fix="copy it again") from None
+            raise ModelError(
+                f"the adapter cannot be read ({error})", where=str(weights), fix="copy it again"
+            ) from None
         # peft only warns about keys that do not fit, and answers with the base model.
         expected = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
         if held != expected:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .recipe import Recipe, starter
     from .job import resume, train
+    from .recipe import Recipe, starter
     from .use import Run, check, compare, evaluate, load
 
 _HOMES = {

@@ -67,19 +67,27 @@ def train(
 
 
 def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
-    """Carry a run on from its newest checkpoint (default: the newest unfinished one); a finished one is returned as it is."""
+    """Carry a run on from its newest checkpoint (default: the newest unfinished run). A finished one is returned as is."""
     from luthier.models import home
 
     folder = find_run(run, home(), Path.cwd()) if run is not None else newest_unfinished(home())
     if folder is None:
-        raise RunError("there is no unfinished run", where="luthier resume", fix="luthier train RECIPE begins one")
+        raise RunError(
+            "there is no unfinished run", where="luthier resume", fix="luthier train RECIPE begins one"
+        )
     status = folder.status()
     if status["state"] == "finished":
         return Run(folder)
     if status["state"] == "running" and status.get("pid") != os.getpid():
-        raise RunError(f"it is still running (process {status['pid']})", where=str(folder.path), fix="wait, or stop that process")
+        raise RunError(
+            f"it is still running (process {status['pid']})",
+            where=str(folder.path),
+            fix="wait, or stop that process",
+        )
     if not folder.recipe.is_file():
-        raise RunError("it holds no recipe", where=str(folder.path), fix="luthier train RECIPE begins a new run")
+        raise RunError(
+            "it holds no recipe", where=str(folder.path), fix="luthier train RECIPE begins a new run"
+        )
     recipe = config.read_recipe(folder.recipe, Recipe)
     base = Path(status.get("base", "."))
     folder.set_status("running")
@@ -123,7 +131,9 @@ def _carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener |
 class _Job:
     """One run's work. Methods follow the data's way, top to bottom."""
 
-    def __init__(self, recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, watch: Watch) -> None:
+    def __init__(
+        self, recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, watch: Watch
+    ) -> None:
         self.recipe, self.base, self.folder, self.watch = recipe, base, folder, watch
         self.listen = listen or (lambda event: None)
         self.step = 0
@@ -153,7 +163,9 @@ class _Job:
         machine = self.find_machine(source)
         self.write_beginnings(prepared, machine, source)
         task.learn(prepared.splits["train"])
-        examples = {name: self.encode(task, rows, tokenizer, name) for name, rows in prepared.splits.items() if rows}
+        examples = {
+            name: self.encode(task, rows, tokenizer, name) for name, rows in prepared.splits.items() if rows
+        }
         model = self.build(task, method, source, machine)
         examples = self.keep_features(model, examples, machine)
         untuned = self.answer_untuned(task, model, prepared, examples, machine)
@@ -170,7 +182,9 @@ class _Job:
         def say(text: str) -> None:
             self.emit(Phase(text))
 
-        source = resolve(self.recipe.model, base=self.base, say=say, progress=self.progress("fetching the model", "bytes"))
+        source = resolve(
+            self.recipe.model, base=self.base, say=say, progress=self.progress("fetching the model", "bytes")
+        )
         if source.kind not in task.kinds & method.kinds:
             raise ModelError(
                 f"it is a {source.kind} ({source.architecture}); {task.name} with {method.name} needs an "
@@ -203,14 +217,18 @@ class _Job:
         return machine
 
     def write_beginnings(self, prepared: Prepared, machine: Machine, source: Source) -> None:
-        """The full recipe and the environment; the recipe's data paths are made absolute, so that it repeats anywhere here."""
+        """The full recipe, its paths made absolute so that it repeats from any folder here, and the environment."""
         data = self.recipe.data
         here = {name: _absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
-        written = self.recipe.model_copy(update={"data": data.model_copy(update=here), "model": _absolute(self.recipe.model, self.base)})
+        written = self.recipe.model_copy(
+            update={"data": data.model_copy(update=here), "model": _absolute(self.recipe.model, self.base)}
+        )
         write_text(self.folder.recipe, config.dump(written))
         write_json(self.folder.environment, environment(machine))
 
-    def encode(self, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Examples:
+    def encode(
+        self, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> Examples:
         self.emit(Phase(f"encoding the {name} rows", 0, len(rows)))
         return task.encode(rows, tokenizer)
 
@@ -232,7 +250,9 @@ class _Job:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         return method.apply(model, task.head()).to(machine.device)
 
-    def keep_features(self, model: nn.Module, examples: dict[str, Examples], machine: Machine) -> dict[str, Examples]:
+    def keep_features(
+        self, model: nn.Module, examples: dict[str, Examples], machine: Machine
+    ) -> dict[str, Examples]:
         """For a frozen backbone: its features in place of tokens, and the head told their mean and spread."""
         from luthier.engine.heads import FeatureModel
         from luthier.engine.inference import keep_features
@@ -240,7 +260,9 @@ class _Job:
         if not isinstance(model, FeatureModel):
             return examples
         kept = {
-            name: keep_features(model, some, machine, self.budget, self.progress(f"computing features of the {name} rows"))
+            name: keep_features(
+                model, some, machine, self.budget, self.progress(f"computing features of the {name} rows")
+            )
             for name, some in examples.items()
         }
         model.head.measure(kept["train"].columns["hidden"])
@@ -251,28 +273,54 @@ class _Job:
         return int(self.recipe.train.token_budget)
 
     def answers_to(
-        self, task: Task, model: nn.Module, rows: Sequence[Row], examples: Examples, machine: Machine, what: str
+        self,
+        task: Task,
+        model: nn.Module,
+        rows: Sequence[Row],
+        examples: Examples,
+        machine: Machine,
+        what: str,
     ) -> tuple[list[Answer], float]:
         from luthier.serve import answer_examples
 
         return answer_examples(task, model, rows, examples, machine, self.budget, self.progress(what))
 
     def answer_untuned(
-        self, task: Task, model: nn.Module, prepared: Prepared, examples: dict[str, Examples], machine: Machine
+        self,
+        task: Task,
+        model: nn.Module,
+        prepared: Prepared,
+        examples: dict[str, Examples],
+        machine: Machine,
     ) -> list[Answer]:
         """What the model answers before training, its threshold chosen on validation as the tuned model's will be."""
         shadow = type(task)(task.options, task.state)
         rows = prepared.splits
         if rows["validation"]:
-            given, _ = self.answers_to(shadow, model, rows["validation"], examples["validation"], machine, "untuned model, validation rows")
+            given, _ = self.answers_to(
+                shadow,
+                model,
+                rows["validation"],
+                examples["validation"],
+                machine,
+                "untuned model, validation rows",
+            )
             shadow.choose(rows["validation"], given)
         if not rows["test"]:
             return []
-        given, _ = self.answers_to(shadow, model, rows["test"], examples["test"], machine, "untuned model, test rows")
+        given, _ = self.answers_to(
+            shadow, model, rows["test"], examples["test"], machine, "untuned model, test rows"
+        )
         return shadow.settle(rows["test"], given)
 
     def fit(
-        self, task: Task, model: nn.Module, prepared: Prepared, examples: dict[str, Examples], machine: Machine, source: Source
+        self,
+        task: Task,
+        model: nn.Module,
+        prepared: Prepared,
+        examples: dict[str, Examples],
+        machine: Machine,
+        source: Source,
     ) -> None:
         import torch
         from accelerate import Accelerator
@@ -281,10 +329,16 @@ class _Job:
         from luthier.training.trackers import Trackers
 
         options, rows = self.recipe.train, prepared.splits["validation"]
-        accelerator = Accelerator(cpu=machine.device == "cpu", log_with=list(options.trackers) or None, project_dir=str(self.folder.path))
+        accelerator = Accelerator(
+            cpu=machine.device == "cpu",
+            log_with=list(options.trackers) or None,
+            project_dir=str(self.folder.path),
+        )
 
         def score(model: nn.Module) -> tuple[float, float, dict[str, float]]:
-            given, loss = self.answers_to(task, model, rows, examples["validation"], machine, "scoring the validation rows")
+            given, loss = self.answers_to(
+                task, model, rows, examples["validation"], machine, "scoring the validation rows"
+            )
             trial = type(task)(task.options, task.state)
             trial.choose(rows, given)
             scores = trial.score(rows, trial.settle(rows, given))
@@ -315,7 +369,11 @@ class _Job:
         )
         torch.manual_seed(self.recipe.seed)
         self.training = True
-        trackers = Trackers(accelerator, self.folder.name, self.recipe.model_dump(mode="json")) if options.trackers else None
+        trackers = (
+            Trackers(accelerator, self.folder.name, self.recipe.model_dump(mode="json"))
+            if options.trackers
+            else None
+        )
         for event in fit(work):
             self.emit(event)
             if trackers is not None:
@@ -331,20 +389,29 @@ class _Job:
             trackers.close()
 
     def answer(
-        self, task: Task, model: nn.Module, prepared: Prepared, examples: dict[str, Examples], machine: Machine
+        self,
+        task: Task,
+        model: nn.Module,
+        prepared: Prepared,
+        examples: dict[str, Examples],
+        machine: Machine,
     ) -> dict[str, list[Answer]]:
         """The tuned model's answers: validation first, on which thresholds are chosen, then test, once."""
         out = {}
         for name in ("validation", "test"):
             rows = prepared.splits[name]
             if rows:
-                given, _ = self.answers_to(task, model, rows, examples[name], machine, f"answering the {name} rows")
+                given, _ = self.answers_to(
+                    task, model, rows, examples[name], machine, f"answering the {name} rows"
+                )
                 if name == "validation":
                     task.choose(rows, given)
                 out[name] = task.settle(rows, given)
         return out
 
-    def save(self, task: Task, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase, source: Source) -> None:
+    def save(
+        self, task: Task, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase, source: Source
+    ) -> None:
         from luthier.serve.predict import SETTINGS
 
         self.emit(Phase("saving the model"))
@@ -401,7 +468,9 @@ class _Job:
             environment(machine),
         )
         verdict = prove(proof, home(), self.emit)
-        self.folder.add_event({"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak})
+        self.folder.add_event(
+            {"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak}
+        )
         self.folder.set_status(
             "finished",
             step=self.step,
@@ -418,14 +487,26 @@ def dropout_settings(source: Source, hidden: float | str, attention: float) -> d
     """
     from transformers import AutoConfig
 
-    have = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True).to_dict()
-    names = {
-        attention: ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
-        hidden: ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout", "resid_pdrop", "embd_pdrop"),
-    }
+    have = AutoConfig.from_pretrained(
+        str(source.folder), trust_remote_code=False, local_files_only=True
+    ).to_dict()
+    names = (
+        (attention, ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")),
+        (
+            hidden,
+            (
+                "hidden_dropout_prob",
+                "dropout",
+                "embedding_dropout",
+                "mlp_dropout",
+                "resid_pdrop",
+                "embd_pdrop",
+            ),
+        ),
+    )
     return {
         name: value
-        for value, entries in names.items()
+        for value, entries in names
         if isinstance(value, (int, float))
         for name in entries
         if name in have
@@ -435,7 +516,17 @@ def dropout_settings(source: Source, hidden: float | str, attention: float) -> d
 def environment(machine: Machine) -> dict[str, Any]:
     """environment.json: what the run was made with."""
     versions = {}
-    for name in ("luthier", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy", "scikit-learn"):
+    for name in (
+        "luthier",
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "tokenizers",
+        "safetensors",
+        "numpy",
+        "scikit-learn",
+    ):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -448,7 +539,9 @@ def environment(machine: Machine) -> dict[str, Any]:
         "dtype": machine.dtype,
         "threads": machine.threads,
         "commit": _commit(),
-        "command": " ".join(["luthier", *sys.argv[1:]]) if Path(sys.argv[0]).name.startswith("luthier") else "luthier.train(...)",
+        "command": " ".join(["luthier", *sys.argv[1:]])
+        if Path(sys.argv[0]).name.startswith("luthier")
+        else "luthier.train(...)",
         **versions,
     }
 
@@ -458,7 +551,11 @@ def _commit() -> str:
     head = Path(__file__).resolve().parents[3] / ".git" / "HEAD"
     try:
         text = head.read_text().strip()
-        return (head.parent / text.removeprefix("ref: ")).read_text().strip() if text.startswith("ref: ") else text
+        return (
+            (head.parent / text.removeprefix("ref: ")).read_text().strip()
+            if text.startswith("ref: ")
+            else text
+        )
     except OSError:
         return ""
 
@@ -486,4 +583,3 @@ def _fingerprint(recipe: Recipe) -> str:
             facts["data"].pop(name)
     facts["train"].pop("trackers")
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-

@@ -113,7 +113,7 @@ def prepare(
     if prepared.errors and not train.rows:
         return prepared
     emit(Phase("splitting", 0, len(train.rows)))
-    shares = {n: float(s) for n, s in sources.items() if n not in given}
+    shares = {name: float(s) for name, s in sources.items() if isinstance(s, (int, float))}
     divided = split(
         train.rows,
         form,
@@ -128,7 +128,12 @@ def prepare(
         if name in loaded:
             prepared.splits[name] = loaded[name].rows
             prepared.splits["train"], finding = apply(
-                options.leakage, prepared.splits["train"], loaded[name].rows, form, name=name, group_by=options.group_by
+                options.leakage,
+                prepared.splits["train"],
+                loaded[name].rows,
+                form,
+                name=name,
+                group_by=options.group_by,
             )
             if finding is not None:
                 prepared.findings.append(finding)
@@ -148,7 +153,9 @@ def refuse_errors(prepared: Prepared) -> None:
             fix="`luthier check RECIPE` lists all of them; correct the rows, or take them out, and train again",
         )
     if not prepared.splits["train"]:
-        raise DataError("no row is left to train on", where="data.train", fix="look at `luthier check RECIPE`")
+        raise DataError(
+            "no row is left to train on", where="data.train", fix="look at `luthier check RECIPE`"
+        )
 
 
 def sentence(fault: Fault) -> str:

@@ -49,7 +49,9 @@ class Proof:
     environment: Mapping[str, Any]
 
 
-def baselines(task: Task, train: Sequence[Row], rows: Sequence[Row], emit: Callable[[Event], None]) -> dict[str, list[Answer]]:
+def baselines(
+    task: Task, train: Sequence[Row], rows: Sequence[Row], emit: Callable[[Event], None]
+) -> dict[str, list[Answer]]:
     """The trivial and the classical baseline's answers; one that cannot be computed is left out, and said."""
     out = {}
     for name, answer in (("trivial", trivial), ("classical", classical)):
@@ -67,7 +69,9 @@ def curve(folder: RunFolder) -> list[dict[str, Any]]:
     for event in read_jsonl(folder.events):
         if event.get("event") == "scored":
             keys = {"step": "step", "epoch": "epoch", "train_loss": "train_loss", "loss": "validation_loss"}
-            points[event["step"]] = {new: event[old] for old, new in keys.items()} | {"validation_score": event["score"]}
+            points[event["step"]] = {new: event[old] for old, new in keys.items()} | {
+                "validation_score": event["score"]
+            }
     return [points[step] for step in sorted(points)]
 
 
@@ -90,7 +94,9 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     trivial_score = None
     if validation:
         simple = {"trivial": trivial(task.form, splits["train"], validation)}
-        on_validation = evaluate(task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed)
+        on_validation = evaluate(
+            task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed
+        )
         scores["validation"] = on_validation.as_json()
         trivial_score = on_validation.baselines["trivial"].get(task.primary)
     write_json(folder.scores, scores)
@@ -137,7 +143,9 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         seconds=sum(e["seconds"] for e in read_jsonl(folder.events) if e.get("event") == "step"),
         peak_memory=proof.peak_memory,
     )
-    write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
+    write_json(
+        folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]}
+    )
     emit(Phase("writing the report"))
     write_report(folder.report, content)
     write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))
@@ -160,7 +168,9 @@ def loading_code(proof: Proof) -> str:
     return f"{imports}\n\n{places}{rest}\n\n{task.card_code()}"
 
 
-def _write_predictions(folder: RunFolder, name: str, rows: Sequence[Row], answers: Sequence[Answer], task: Task) -> None:
+def _write_predictions(
+    folder: RunFolder, name: str, rows: Sequence[Row], answers: Sequence[Answer], task: Task
+) -> None:
     from luthier.runs import write_jsonl
     from luthier.serve.predict import line
 
@@ -169,7 +179,13 @@ def _write_predictions(folder: RunFolder, name: str, rows: Sequence[Row], answer
     write_jsonl(
         folder.predictions / f"{name}.jsonl",
         (
-            {**line(row, answer), "expected": row[target], "quality": round(float(q), 6), "file": row.file, "line": row.line}
+            {
+                **line(row, answer),
+                "expected": row[target],
+                "quality": round(float(q), 6),
+                "file": row.file,
+                "line": row.line,
+            }
             for row, answer, q in zip(rows, answers, quality)
         ),
     )
@@ -224,7 +240,9 @@ def _data_facts(prepared: Prepared, task: Task) -> DataFacts:
     tokens = prepared.facts.get("tokens") or {}
     lengths = []
     if {"median", "p95", "longest"} <= set(tokens):
-        lengths = [Lengths("tokens", tokens["median"], tokens["p95"], tokens["longest"], tokens.get("over", 0))]
+        lengths = [
+            Lengths("tokens", tokens["median"], tokens["p95"], tokens["longest"], tokens.get("over", 0))
+        ]
     return DataFacts(
         rows={name: len(rows) for name, rows in prepared.splits.items()},
         files=[SourceFile(f["path"], f["format"], f["sha256"]) for f in prepared.files],

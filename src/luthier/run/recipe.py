@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -22,17 +24,24 @@ if TYPE_CHECKING:
     TaskSettings = Any
     MethodSettings = Any
 else:
-    TaskSettings = Annotated[Union[tuple(t.Options for t in TASKS.values())], Field(discriminator="name")]
-    MethodSettings = Annotated[Union[tuple(m.Options for m in METHODS.values())], Field(discriminator="name")]
+    _tasks = reduce(or_, (t.Options for t in TASKS.values()))
+    _methods = reduce(or_, (m.Options for m in METHODS.values()))
+    TaskSettings = Annotated[_tasks, Field(discriminator="name")]
+    MethodSettings = Annotated[_methods, Field(discriminator="name")]
 
 
 class Recipe(Section):
     """Everything a run depends on. The same recipe on the same machine gives the same weights, bit for bit."""
 
-    model: str = Field(description="a catalogue name (luthier models list), a hub id (org/name@revision) or a folder", min_length=1)
+    model: str = Field(
+        description="a catalogue name (luthier models list), a hub id (org/name@revision) or a folder",
+        min_length=1,
+    )
     task: TaskSettings = Field(description="what is learned")
     data: DataOptions = Field(description="where rows come from and how they are split")
-    method: MethodSettings = Field(default_factory=lambda: METHODS["full"].Options(), description="which weights move")
+    method: MethodSettings = Field(
+        default_factory=lambda: METHODS["full"].Options(), description="which weights move"
+    )
     train: TrainOptions = Field(default_factory=TrainOptions, description="how they move")
     seed: int = Field(7, ge=0, lt=2**32, description="of order, new weights and dropout; never of splits")
 
@@ -60,7 +69,9 @@ class Recipe(Section):
         return self.model_copy(update={"train": TrainOptions(**train)})
 
 
-def read(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]:
+def read(
+    recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()
+) -> tuple[Recipe, Path]:
     """(recipe, folder its relative paths start from). RecipeError names every fault at once."""
     if isinstance(recipe, Recipe):
         return recipe, Path.cwd()
@@ -84,7 +95,10 @@ def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) 
             lines.append(f"  {f'{name}: {info.default}':<28} # {info.description}")
     lines += ["data:", f"  {f'train: {data}':<28} # {f'{rows} rows' if rows else 'your file'}"]
     if columns:
-        lines += ["  columns:                     # our name: your column", *(f"    {k}: {v}" for k, v in columns.items())]
+        lines += [
+            "  columns:                     # our name: your column",
+            *(f"    {k}: {v}" for k, v in columns.items()),
+        ]
     lines += [
         "  validation: 0.1              # a fraction or a file; every choice is made on it",
         "  test: 0.1                    # a fraction or a file; scored once, at the end",

@@ -96,17 +96,25 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     if data is None:
         found = run.evaluation
         if found is None:
-            raise RunError("it has no test scores", where=str(run.path), fix="luthier evaluate RUN --data FILE, or finish the run")
+            raise RunError(
+                "it has no test scores",
+                where=str(run.path),
+                fix="luthier evaluate RUN --data FILE, or finish the run",
+            )
         return found
     emit = listen or (lambda event: None)
     recipe = run.recipe
     tuned = run.tuned()
     emit(Phase("reading rows"))
     options = recipe.data
-    loaded = load_rows(data, tuned.task.form, columns=_columns_for(data, options.columns, tuned.task), base=Path.cwd())
+    loaded = load_rows(
+        data, tuned.task.form, columns=_columns_for(data, options.columns, tuned.task), base=Path.cwd()
+    )
     if not loaded.rows:
         first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
-        raise DataError(f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {tuned.task.name}")
+        raise DataError(
+            f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {tuned.task.name}"
+        )
     rows = loaded.rows
     answers = tuned.answers(rows, lambda done, total: emit(Phase("answering rows", done, total)))
     train = _training_rows(run, recipe, tuned.task, emit)
@@ -120,7 +128,9 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     inputs = [field.name for field in tuned.task.form.inputs]
     known = {tuple(str(row[name]) for name in inputs) for row in train}
     seen = [row.id for row in rows if tuple(str(row[name]) for name in inputs) in known]
-    found = score(tuned.task, rows, answers, rivals, shared if shared in rows[0].fields else None, recipe.seed).as_json()
+    found = score(
+        tuned.task, rows, answers, rivals, shared if shared in rows[0].fields else None, recipe.seed
+    ).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
     return {**found, "skipped": skipped, "seen_in_training": seen}
 
@@ -169,7 +179,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
 def _contender(run: Run) -> Contender:
     evaluation = run.evaluation
     if evaluation is None:
-        raise RunError("it has no test scores", where=str(run.path), fix="compare finished runs that have a test split")
+        raise RunError(
+            "it has no test scores", where=str(run.path), fix="compare finished runs that have a test split"
+        )
     import hashlib
     import json
 
@@ -183,7 +195,9 @@ def _contender(run: Run) -> Contender:
         evaluation=Evaluation.from_json(evaluation),
         quality={line["id"]: float(line["quality"]) for line in lines},
         hashes={
-            line["id"]: hashlib.sha256(json.dumps([line["id"], line["expected"]], sort_keys=True).encode()).hexdigest()
+            line["id"]: hashlib.sha256(
+                json.dumps([line["id"], line["expected"]], sort_keys=True).encode()
+            ).hexdigest()
             for line in lines
         },
         verdict=status.get("verdict") or "",
@@ -196,7 +210,7 @@ def _contender(run: Run) -> Contender:
 def check(
     target: str, *, task: str | None = None, overrides: Sequence[str] = (), listen: Listener | None = None
 ) -> dict[str, Any]:
-    """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults", ...}`."""
+    """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults"}`."""
     emit = listen or (lambda event: None)
     if task is None:
         recipe, base = read(target, overrides)
@@ -211,7 +225,13 @@ def check(
     loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
     checked = check_rows(loaded.rows, form)
     whole = Prepared(
-        {"train": loaded.rows}, [*loaded.faults, *checked.faults], checked.facts, loaded.files, loaded.format, loaded.columns, loaded.read
+        {"train": loaded.rows},
+        [*loaded.faults, *checked.faults],
+        checked.facts,
+        loaded.files,
+        loaded.format,
+        loaded.columns,
+        loaded.read,
     )
     return {**_report(whole), "splits": None}
 
@@ -233,7 +253,9 @@ def _report(prepared: Prepared) -> dict[str, Any]:
 
 def _refused(error: DataError, recipe: Recipe, task: Task, base: Path) -> dict[str, Any]:
     """The report where splitting or leakage was refused: that refusal is one more fault beside the rows' own."""
-    loaded = load_rows(recipe.data.train, task.form, columns=recipe.data.columns, format=recipe.data.format, base=base)
+    loaded = load_rows(
+        recipe.data.train, task.form, columns=recipe.data.columns, format=recipe.data.format, base=base
+    )
     checked = check_rows(loaded.rows, task.form)
     fault = {
         "severity": "error",
@@ -245,7 +267,15 @@ def _refused(error: DataError, recipe: Recipe, task: Task, base: Path) -> dict[s
         "message": error.found,
         "fix": error.fix,
     }
-    whole = Prepared({"train": loaded.rows}, [*loaded.faults, *checked.faults], checked.facts, loaded.files, loaded.format, loaded.columns, loaded.read)
+    whole = Prepared(
+        {"train": loaded.rows},
+        [*loaded.faults, *checked.faults],
+        checked.facts,
+        loaded.files,
+        loaded.format,
+        loaded.columns,
+        loaded.read,
+    )
     report = _report(whole)
     return {**report, "faults": [*report["faults"], fault], "splits": None}
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from luthier.engine.batches import Examples
     from luthier.engine.device import Machine
     from luthier.engine.inference import Progress
+    from luthier.models import Source
 
 SETTINGS = "luthier.json"  # in model/: what is needed to answer with it again
 
@@ -86,7 +87,9 @@ class Tuned:
         from luthier.models import home, load_tokenizer, resolve
 
         if not (folder / SETTINGS).is_file():
-            raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
+            raise RunError(
+                "it holds no tuned model", where=str(folder), fix="name a run that finished training"
+            )
         verified(folder)
         settings = read_json(folder / SETTINGS)
         kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
@@ -94,24 +97,24 @@ class Tuned:
         method = way(way.Options(**settings["method"]))
         keep_memory()
         machine = find_machine(dtype, home() / "machine.json")
-        base = resolve(settings["base"]["folder"] if Path(settings["base"]["folder"]).is_dir() else settings["base"]["name"])
-        if settings["method"]["name"] == "lora" and base.sha256 != settings["base"]["sha256"]:
-            raise RunError(
-                "its base model is not the one it was tuned on (other sha256)",
-                where=str(base.folder),
-                fix=f"get {settings['base']['name']} with sha256 {settings['base']['sha256'][:16]}...",
-            )
-        model = method.load(folder, base, task.head(), lambda source: task.build(source, {}, fresh=False))
+        base = _base(settings["base"]) if method.needs_base else None
+        model = method.load(
+            folder, base, task.head(), lambda source, fresh: task.build(source, {}, fresh=fresh)
+        )
         if machine.bf16 and machine.device == "cpu":
             use_cpu_attention(_stock(model))
-        tokenizer = load_tokenizer(resolve(str(folder)) if (folder / "config.json").is_file() else base)
+        tokenizer = load_tokenizer(base or resolve(str(folder)))
         return cls(task, model.to(machine.device).eval(), tokenizer, machine, TOKEN_BUDGET[machine.device])
 
     def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
-        raw = answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress)
+        raw = answer_rows(
+            self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress
+        )
         return self.task.settle(rows, raw)
 
-    def predict(self, rows: Iterable[Mapping[str, Any] | str], progress: Progress | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, rows: Iterable[Mapping[str, Any] | str], progress: Progress | None = None
+    ) -> list[dict[str, Any]]:
         """`{"id", "prediction", "confidence", ...}` for each row, order kept.
 
         A row is a mapping with the task's inputs (`text`; `question` and `context`), or for tasks with one input
@@ -125,12 +128,16 @@ class Tuned:
         if isinstance(row, str) and len(inputs) == 1:
             row = {inputs[0]: row}
         if not isinstance(row, Mapping):
-            raise DataError(f"it is {row!r}, expected a mapping with {' and '.join(inputs)}", where=f"row {number}")
+            raise DataError(
+                f"it is {row!r}, expected a mapping with {' and '.join(inputs)}", where=f"row {number}"
+            )
         for name in inputs:
             if not isinstance(row.get(name), str) or not row[name].strip():
                 known = [k for k in row if isinstance(k, str)]
                 found = f"{name} is {row[name]!r}" if name in row else f'there is no "{name}"'
-                fix = f"give {name} as a text" + (f". {did_you_mean(name, known)}" if known and name not in row else "")
+                fix = f"give {name} as a text" + (
+                    f". {did_you_mean(name, known)}" if known and name not in row else ""
+                )
                 raise DataError(found, where=f"row {number}", fix=fix)
         return Row(str(row.get("id", number)), {name: row[name] for name in inputs})
 
@@ -138,7 +145,26 @@ class Tuned:
 def line(row: Row, answer: Answer) -> dict[str, Any]:
     """One answer as `predict` gives it: id, prediction, confidence, and the task's details."""
     detail = {k: round(v, 6) if isinstance(v, float) else v for k, v in answer.detail.items()}
-    return {"id": row.id, "prediction": answer.prediction, "confidence": round(answer.confidence, 6), **detail}
+    return {
+        "id": row.id,
+        "prediction": answer.prediction,
+        "confidence": round(answer.confidence, 6),
+        **detail,
+    }
+
+
+def _base(saved: Mapping[str, Any]) -> Source:
+    """The base model a method's weights belong to, or RunError if what is here now is another."""
+    from luthier.models import resolve
+
+    base = resolve(saved["folder"] if Path(saved["folder"]).is_dir() else saved["name"])
+    if base.sha256 != saved["sha256"]:
+        raise RunError(
+            "its base model is not the one it was tuned on (other sha256)",
+            where=str(base.folder),
+            fix=f"get {saved['name']} with sha256 {saved['sha256'][:16]}...",
+        )
+    return base
 
 
 def _stock(model: nn.Module) -> nn.Module:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class TaskOptions(Section):
     """The settings every task has."""
 
-    max_length: int = Setting(256, ge=8, le=1_000_000, description="tokens of one input; what is longer is cut")
+    max_length: int = Setting(
+        256, ge=8, le=1_000_000, description="tokens of one input; what is longer is cut"
+    )
 
 
 class Task(ABC):
@@ -82,7 +84,7 @@ class Task(ABC):
     def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
         """One answer a row, in the rows' order."""
 
-    def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
+    def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:  # noqa: B027, most tasks choose nothing
         """Fix on validation answers whatever is chosen after training (thresholds), into `state`."""
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:

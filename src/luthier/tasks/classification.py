@@ -68,7 +68,9 @@ class Classification(Task):
     def head(self) -> HeadSpec:
         from luthier.engine.heads import HeadSpec
 
-        return HeadSpec(("classifier", "score", "pre_classifier"), len(self.labels), pooled=True, peft_type="SEQ_CLS")
+        return HeadSpec(
+            ("classifier", "score", "pre_classifier"), len(self.labels), pooled=True, peft_type="SEQ_CLS"
+        )
 
     def build(self, source: Source, settings: Mapping[str, Any], *, fresh: bool = True) -> nn.Module:
         from transformers import AutoModelForSequenceClassification
@@ -125,7 +127,9 @@ class Classification(Task):
             out.append(Answer(self.labels[best], float(chances[best]), {"probabilities": by_label}))
         return out
 
-    def _numbers(self, rows: Sequence[Row], answers: Sequence[Answer]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def _numbers(
+        self, rows: Sequence[Row], answers: Sequence[Answer]
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Every label known or seen in these rows, and gold and predicted numbers in it."""
         names = sorted({*self.labels, *(str(row["label"]) for row in rows)})
         number = {label: i for i, label in enumerate(names)}
@@ -159,7 +163,9 @@ class Classification(Task):
         return self.correct(rows, answers).astype(float)
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        return np.array([str(row["label"]) == answer.prediction for row, answer in zip(rows, answers)], dtype=bool)
+        return np.array(
+            [str(row["label"]) == answer.prediction for row, answer in zip(rows, answers)], dtype=bool
+        )
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         names, gold, given = self._numbers(rows, answers)
@@ -182,7 +188,8 @@ class Classification(Task):
     def card_code(self) -> str:
         return (
             "def answer(text):\n"
-            f'    inputs = tokenizer(text, truncation=True, max_length={self.options.max_length}, return_tensors="pt")\n'
+            "    inputs = tokenizer(text, truncation=True, "
+            f'max_length={self.options.max_length}, return_tensors="pt")\n'
             "    with torch.no_grad():\n"
             "        logits = predict(inputs)\n"
             "    return LABELS[int(logits[0].argmax())]\n"

@@ -62,8 +62,19 @@ class QuestionAnswering(Task):
     form = Form(
         fields=(
             Field("question", "text", "what is asked", aliases=("query", "q")),
-            Field("context", "text", "the passage that may hold the answer", aliases=("passage", "paragraph", "document", "text")),
-            Field("answers", "spans", "the answer's words and where they start", aliases=("answer",), within="context"),
+            Field(
+                "context",
+                "text",
+                "the passage that may hold the answer",
+                aliases=("passage", "paragraph", "document", "text"),
+            ),
+            Field(
+                "answers",
+                "spans",
+                "the answer's words and where they start",
+                aliases=("answer",),
+                within="context",
+            ),
             Field("title", "text", "the document the passage comes from", required=False),
         ),
         target="answers",
@@ -84,7 +95,13 @@ class QuestionAnswering(Task):
 
         from luthier.models import load_pretrained
 
-        return load_pretrained(source, AutoModelForQuestionAnswering, head=(*self.head().modules, "pooler") if fresh else (), num_labels=2, **settings)
+        return load_pretrained(
+            source,
+            AutoModelForQuestionAnswering,
+            head=(*self.head().modules, "pooler") if fresh else (),
+            num_labels=2,
+            **settings,
+        )
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Examples:
         from luthier.engine.batches import Examples
@@ -114,14 +131,16 @@ class QuestionAnswering(Task):
                 allowed = inside & (offsets[:, 1] > offsets[:, 0])
                 null = _first(np.asarray(ids), tokenizer.cls_token_id)
                 start = end = null
-                row = part[of_row[i]]
-                if labelled and row["answers"]:
-                    start, end = _token_span(row["answers"][0], offsets, allowed, null)
+                source = part[of_row[i]]
+                if labelled and source["answers"]:
+                    start, end = _token_span(source["answers"][0], offsets, allowed, null)
                 allowed[null] = True
                 columns["input_ids"].append(np.asarray(ids, dtype=np.int32))
                 columns["allowed"].append(allowed.astype(np.uint8))
                 if "token_type_ids" in encoded:
-                    columns.setdefault("token_type_ids", []).append(np.asarray(encoded["token_type_ids"][i], dtype=np.int32))
+                    columns.setdefault("token_type_ids", []).append(
+                        np.asarray(encoded["token_type_ids"][i], dtype=np.int32)
+                    )
                 columns["start"].append(start)
                 columns["end"].append(end)
                 columns.setdefault("null", []).append(null)
@@ -129,14 +148,23 @@ class QuestionAnswering(Task):
                 notes.append(offsets)
         if not labelled:
             del columns["start"], columns["end"]
-        padding: dict[str, float] = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0, "allowed": 0}
+        padding: dict[str, float] = {
+            "input_ids": tokenizer.pad_token_id or 0,
+            "token_type_ids": 0,
+            "allowed": 0,
+        }
         lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=int)
-        return Examples({**columns}, padding, np.asarray(origin, dtype=int), lengths, notes, self.options.max_length)
+        return Examples(
+            {**columns}, padding, np.asarray(origin, dtype=int), lengths, notes, self.options.max_length
+        )
 
     def _short_questions(self, questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """Questions cut, at a token's edge, to leave the passage over a third of the window."""
-        longest = max(1, int(self.options.max_length * 0.6) - self.options.stride // 2)
-        encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+        """Questions cut, at a token's edge, to leave the passage over a third of the window, and more than a stride."""
+        room = self.options.max_length - tokenizer.num_special_tokens_to_add(pair=True) - self.options.stride
+        longest = max(1, min(int(self.options.max_length * 0.6) - self.options.stride // 2, room - 1))
+        encoded = tokenizer(
+            questions, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+        )
         return [
             q if len(offsets) <= longest else q[: offsets[longest - 1][1]]
             for q, offsets in zip(questions, encoded["offset_mapping"])
@@ -151,7 +179,8 @@ class QuestionAnswering(Task):
 
         start, end = self._masked(logits, batch)
         return (
-            cross_entropy(start, batch["start"], reduction="sum") + cross_entropy(end, batch["end"], reduction="sum")
+            cross_entropy(start, batch["start"], reduction="sum")
+            + cross_entropy(end, batch["end"], reduction="sum")
         ) / 2
 
     @staticmethod
@@ -176,7 +205,9 @@ class QuestionAnswering(Task):
         flat = spans.view(rows, -1)
         score, place = flat.max(1)
         first = place % length
-        packed = torch.stack([score, null, torch.logsumexp(flat, 1), first, first + place // length], 1).double()
+        packed = torch.stack(
+            [score, null, torch.logsumexp(flat, 1), first, first + place // length], 1
+        ).double()
         return list(packed.cpu().numpy())
 
     def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
@@ -184,11 +215,11 @@ class QuestionAnswering(Task):
         null = np.full(len(rows), np.inf)
         total = np.full(len(rows), -np.inf)
         for i, (score, no_answer, spans, first, last) in enumerate(reduced):
-            row, offsets = int(examples.rows[i]), examples.notes[i]
-            null[row] = min(null[row], no_answer)
-            total[row] = np.logaddexp(total[row], spans)
-            if score > best[row][0] and score > -1e8:
-                best[row] = (score, int(offsets[int(first)][0]), int(offsets[int(last)][1]))
+            place, offsets = int(examples.rows[i]), examples.notes[i]
+            null[place] = min(null[place], no_answer)
+            total[place] = np.logaddexp(total[place], spans)
+            if score > best[place][0] and score > -1e8:
+                best[place] = (score, int(offsets[int(first)][0]), int(offsets[int(last)][1]))
         out = []
         for row, (score, begin, stop), no_answer, spans in zip(rows, best, null, total):
             text = str(row["context"])[begin:stop]
@@ -213,7 +244,7 @@ class QuestionAnswering(Task):
         return Answer(detail["text"], confidence, detail)
 
     def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
-        """The threshold with the best mean F1 on these rows; the middle of the widest best gap's ends."""
+        """The threshold with the best mean F1 on these rows, in the middle between two rows' margins."""
         if self.state.get("no_answer_threshold") is None or not rows:
             return
         margins = np.array([a.detail["margin"] for a in answers])
@@ -223,8 +254,9 @@ class QuestionAnswering(Task):
         gain = (if_answered - if_not)[order]
         # Answering the k rows of smallest margin gives sum(if_not) + cumulative gain.
         totals = np.concatenate([[0.0], np.cumsum(gain)])
-        k = int(totals.argmax())
         edges = np.concatenate([[margins[order[0]] - 2], margins[order], [margins[order[-1]] + 2]])
+        # Rows of equal margin are answered together or not at all.
+        k = int(np.where(edges[:-1] < edges[1:], totals, -np.inf).argmax())
         self.state["no_answer_threshold"] = float((edges[k] + edges[k + 1]) / 2)
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
@@ -252,7 +284,9 @@ class QuestionAnswering(Task):
         return np.array([best_f1(a.prediction, row["answers"]) for row, a in zip(rows, answers)], dtype=float)
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        return np.array([exact(a.prediction, row["answers"]) == 1 for row, a in zip(rows, answers)], dtype=bool)
+        return np.array(
+            [exact(a.prediction, row["answers"]) == 1 for row, a in zip(rows, answers)], dtype=bool
+        )
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         f1 = self.quality(rows, answers)
@@ -262,33 +296,42 @@ class QuestionAnswering(Task):
         kinds = []
         for name, group in (("has an answer", has), ("has none", ~has)):
             if group.any():
-                kinds.append((name, int(group.sum()), int((said & group).sum()), round(float(f1[group].mean()), 4)))
-        tables = [Table("By kind of question", ("question", "rows", "answered", "F1"), tuple(kinds), plot="bars")]
+                kinds.append(
+                    (name, int(group.sum()), int((said & group).sum()), round(float(f1[group].mean()), 4))
+                )
+        tables = [
+            Table("By kind of question", ("question", "rows", "answered", "F1"), tuple(kinds), plot="bars")
+        ]
         words = np.array([len(g.split()) for g in golden])
         passages = np.array([len(str(row["context"]).split()) for row in rows])
         if has.any():
-            tables.append(_bands("F1 by answer length", "words in the answer", words[has], f1[has], (1, 2, 3, 5, 10)))
-        tables.append(_bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400)))
+            tables.append(
+                _bands("F1 by answer length", "words in the answer", words[has], f1[has], (1, 2, 3, 5, 10))
+            )
+        tables.append(
+            _bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400))
+        )
         return tables
 
     def card_code(self) -> str:
-        threshold = self.state.get("no_answer_threshold")
+        o, threshold = self.options, self.state.get("no_answer_threshold")
         null = (
-            f"    if float(start[0] + end[0]) - float(best.max()) > {threshold!r}:\n        return ''\n"
+            f"    if float(start[0] + end[0] - best.max()) > {threshold!r}:\n        return \"\"\n"
             if threshold is not None
             else ""
         )
-        o = self.options
         return (
             "def answer(question, context):\n"
-            f'    inputs = tokenizer(question, context, truncation="only_second", max_length={o.max_length}, '
-            'return_offsets_mapping=True, return_tensors="pt")\n'
-            '    offsets, passage = inputs.pop("offset_mapping")[0], torch.tensor([s == 1 for s in inputs.sequence_ids(0)])\n'
+            f'    cut = {{"truncation": "only_second", "max_length": {o.max_length}}}\n'
+            "    inputs = tokenizer(question, context, return_offsets_mapping=True, return_tensors=\"pt\", **cut)\n"
+            '    offsets = inputs.pop("offset_mapping")[0]\n'
+            "    passage = torch.tensor([s == 1 for s in inputs.sequence_ids(0)])\n"
             "    with torch.no_grad():\n"
             "        start, end = predict(inputs)[0].unbind(-1)\n"
-            "    best = (start[:, None] + end[None]).masked_fill(~(passage[:, None] & passage[None]), -1e9)\n"
-            f"    best = best.triu().tril({o.max_answer_length - 1}) + torch.full_like(best, -1e9).tril(-1)"
-            f" + torch.full_like(best, -1e9).triu({o.max_answer_length})\n"
+            "    spans = torch.ones(len(start), len(start)).triu() - torch.ones(len(start), len(start))"
+            f".triu({o.max_answer_length})\n"
+            "    spans = (spans > 0) & passage[:, None] & passage[None]\n"
+            "    best = (start[:, None] + end[None]).masked_fill(~spans, -1e9)\n"
             f"{null}"
             "    first, last = divmod(int(best.argmax()), len(best))\n"
             "    return context[offsets[first][0] : offsets[last][1]].strip()\n"
@@ -297,11 +340,13 @@ class QuestionAnswering(Task):
 
 def _first(ids: np.ndarray, token: int | None) -> int:
     """Where the token that stands for "no answer" is: the tokenizer's CLS, or the first."""
-    places = np.flatnonzero(ids == token) if token is not None else []
+    places = np.flatnonzero(ids == token) if token is not None else ids[:0]
     return int(places[0]) if len(places) else 0
 
 
-def _token_span(answer: Mapping[str, Any], offsets: np.ndarray, allowed: np.ndarray, null: int) -> tuple[int, int]:
+def _token_span(
+    answer: Mapping[str, Any], offsets: np.ndarray, allowed: np.ndarray, null: int
+) -> tuple[int, int]:
     """The tokens that cover the answer, or (null, null) if this window does not hold all of it."""
     begin, stop = answer["start"], answer["start"] + len(answer["text"])
     tokens = np.flatnonzero(allowed)
@@ -316,7 +361,9 @@ def _bands(title: str, what: str, sizes: np.ndarray, f1: np.ndarray, edges: tupl
     for low, high in zip(edges, (*edges[1:], None)):
         inside = (sizes >= low) & (sizes < high if high else True)
         if inside.any():
-            name = f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
+            name = (
+                f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
+            )
             rows.append((name, int(inside.sum()), round(float(f1[inside].mean()), 4)))
     return Table(title, (what, "rows", "F1"), tuple(rows), plot="bars")
 

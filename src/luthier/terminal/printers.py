@@ -1,4 +1,4 @@
-"""What was found, for a person: data report, scores, verdict, models, comparisons. All of it fits 80 columns."""
+"""What was found, for a person: data report, scores, verdict, models, comparisons; all fit 80 columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -39,7 +38,9 @@ def _table(*header: str, left: Iterable[int] = (0,)) -> Table:
 
 
 def _indent(out: Console, text: str, by: int = 2, style: str = "") -> None:
-    out.print(Padding(Text(text, style=style), (0, 0, 0, by)))
+    for line in Text(text, style=style).wrap(out, out.width - by):
+        line.rstrip()
+        out.print(Text(" " * by) + line)
 
 
 def plural(number: int, word: str) -> str:
@@ -83,7 +84,9 @@ def print_data_report(report: Mapping[str, Any]) -> None:
 
 def _counts(splits: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Rows of each split; a value may be the number itself or say it under "rows"."""
-    plain = {name: value.get("rows") if isinstance(value, Mapping) else value for name, value in splits.items()}
+    plain = {
+        name: value.get("rows") if isinstance(value, Mapping) else value for name, value in splits.items()
+    }
     return [(name, value) for name, value in plain.items() if isinstance(value, int)]
 
 
@@ -91,7 +94,9 @@ def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
     labels = facts.get("labels") or {}
     if labels:
         total = sum(labels.values()) or 1
-        some = [f"{shown(name, 30)} {count / total:.0%}" for name, count in list(labels.items())[:SHOWN_LABELS]]
+        some = [
+            f"{shown(name, 30)} {count / total:.0%}" for name, count in list(labels.items())[:SHOWN_LABELS]
+        ]
         more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
         out.print(f"labels   {', '.join(some)}{more}")
     if "answerable" in facts:
@@ -144,7 +149,9 @@ def print_scores(evaluation: Mapping[str, Any]) -> None:
     for name, scores in evaluation["baselines"].items():
         interval = evaluation.get("baseline_intervals", {}).get(name, {}).get(key)
         difference = evaluation.get("differences", {}).get(name, {}).get(key)
-        table.add_row(names.get(name, name), *_score_cells(key, scores.get(key), interval), _difference(key, difference))
+        table.add_row(
+            names.get(name, name), *_score_cells(key, scores.get(key), interval), _difference(key, difference)
+        )
     out.print(table)
     others = [other for other in evaluation["scores"] if other != key]
     if others:
@@ -249,7 +256,9 @@ def print_comparison(comparison: Comparison) -> None:
     out.print(costs)
     if len(comparison.runs) > 1:
         out.print()
-        out.print("rows better than first: mean quality of a row, this run minus the first, in points, paired")
+        out.print(
+            "rows better than first: mean quality of a row, this run minus the first, in points, paired"
+        )
     for reason in reasons:
         out.print(reason)
 
@@ -261,4 +270,5 @@ def print_environment(facts: Mapping[str, Any], *, indent: int = 0) -> None:
             _indent(out, name, indent, "bold")
             print_environment(value, indent=indent + 2)
         else:
-            _indent(out, f"{name}: {value}", indent)
+            said = ", ".join(map(str, value)) if isinstance(value, list) else value
+            _indent(out, f"{name}: {said}", indent)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luthier.evidence.measures import as_text
+from luthier.evidence.measures import as_text, measure
 from luthier.training.events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 from .pace import Clock, Pace, PhasePace, left_text
 from .streams import console
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 SECONDS_APART = 10.0  # between two quiet lines, at least
 SHARE_APART = 0.05  # of the work between two quiet lines, at least ...
 SIGN_OF_LIFE = 60.0  # ... unless this long has passed
+QUICK = 1.0  # a phase that takes no longer is not worth a line
 _WHY = {
     "finished": "training finished",
     "early-stopping": "training stopped early: the validation score no longer rises",
@@ -32,7 +35,12 @@ class Progress:
     """`with Progress() as listen: train(recipe, listen=listen)`. Calling it renders one event."""
 
     def __init__(
-        self, stream: TextIO | None = None, *, live: bool | None = None, clock: Clock = time.monotonic
+        self,
+        stream: TextIO | None = None,
+        *,
+        live: bool | None = None,
+        clock: Clock = time.monotonic,
+        quick: float = QUICK,
     ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
@@ -40,7 +48,7 @@ class Progress:
         if self._stream.isatty() if live is None else live:
             self._view = _Live(self._stream)
         else:
-            self._view = _Quiet(self._stream, clock)
+            self._view = _Quiet(self._stream, clock, quick)
         self._pace: Pace | None = None
         self._phase: Phase | None = None
         self._phase_pace: PhasePace | None = None
@@ -67,7 +75,9 @@ class Progress:
             self._view.note(_scored_text(event))
         elif isinstance(event, Resumed):
             self._view.note(
-                f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
+                f"going on from step {event.from_step:,}"
+                if event.from_step
+                else "starting over: no checkpoint"
             )
         elif isinstance(event, Stopped):
             self._pace = None
@@ -108,23 +118,33 @@ class Progress:
 class _Quiet:
     """Lines for logs and pipes: one a phase, one a scoring, and now and then where the work stands."""
 
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
-        self._stream, self._clock = stream, clock
+    def __init__(self, stream: TextIO, clock: Clock, quick: float) -> None:
+        self._stream, self._clock, self._quick = stream, clock, quick
         self._last = clock()
         self._what = ""
         self._share = 0.0
+        self._timer: threading.Timer | None = None  # says what is being done once it takes long
 
     def note(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with contextlib.suppress(ValueError):  # a timer may outlive the stream by a moment
+            print(text, file=self._stream, flush=True)
         self._last = self._clock()
 
     def begin(self, what: str, *, quiet: bool) -> None:
         self._what, self._share = what, 0.0
-        if not quiet:
+        self._cancel()
+        if quiet:
+            return
+        if not self._quick:
             self.note(f"{what} ...")
+            return
+        self._timer = threading.Timer(self._quick, self.note, (f"{what} ...",))
+        self._timer.daemon = True
+        self._timer.start()
 
     def update(self, what: str, done: int, total: int, words: str) -> None:
         if what != self._what:
+            self._cancel()
             self._what, self._share = what, 0.0
         waited = self._clock() - self._last
         share = done / total if total else 0.0
@@ -135,9 +155,15 @@ class _Quiet:
 
     def done(self) -> None:
         self._what = ""
+        self._cancel()
 
     def close(self) -> None:
-        pass
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Live:
@@ -202,7 +228,9 @@ def _begin_text(event: Started) -> str:
 
 def _scored_text(event: Scored) -> str:
     key = _deciding(event.scores, event.score)
-    name, value = (key.replace("_", " "), as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
+    name, value = (
+        (measure(key).name, as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
+    )
     trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
     best = ", the best so far" if event.best else ""
     return f"epoch {event.epoch:.4g}: validation {name} {value}, loss {event.loss:.3f}{trained}{best}"

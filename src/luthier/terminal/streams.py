@@ -1,4 +1,4 @@
-"""stdout and stderr: results go to the first, everything else to the second; no character can break either."""
+"""stdout and stderr: results go to the first, all else to the second; no character can break either."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import contextlib
 import json
 import sys
 import textwrap
-from typing import Any, TextIO
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, TextIO
 
 from luthier.errors import LuthierError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 WIDTH = 80
 # What luthier's own sentences use beyond ASCII, for terminals that cannot show it.
-_PLAIN = {"−": "-", "–": "-", "—": "-", "…": "...", "’": "'", "‘": "'", "“": '"', "”": '"', "·": "-", "×": "x"}
+_PLAIN = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "’": "'",
+    "‘": "'",
+    "“": '"',
+    "”": '"',
+    "·": "-",
+    "×": "x",
+}
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -38,7 +50,9 @@ def prepare_streams() -> None:
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A console that prints text as it is: no markup, no guessed colours. 80 columns where it is no terminal."""
+    """A console that prints text as it is: no markup, no guessed colours; 80 columns where no terminal is."""
+    from rich.console import Console
+
     file = stream or sys.stdout
     width = None if file.isatty() else WIDTH
     return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
@@ -80,7 +94,7 @@ def wrapped(line: str, stream: TextIO | None = None) -> str:
     if not file.isatty():
         return line
     indent = line[: len(line) - len(line.lstrip())] + "  "
-    width = max(40, Console(file=file).width)
+    width = max(40, console(file).width)
     return textwrap.fill(
         line,
         width,

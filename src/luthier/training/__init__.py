@@ -11,7 +11,19 @@ from .options import TrainOptions
 if TYPE_CHECKING:
     from .loop import Training, fit
 
-__all__ = ["Event", "Phase", "Resumed", "Saved", "Scored", "Started", "Step", "Stopped", "TrainOptions", "Training", "fit"]
+__all__ = [
+    "Event",
+    "Phase",
+    "Resumed",
+    "Saved",
+    "Scored",
+    "Started",
+    "Step",
+    "Stopped",
+    "TrainOptions",
+    "Training",
+    "fit",
+]
 
 
 def __getattr__(name: str) -> Any:

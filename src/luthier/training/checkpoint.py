@@ -1,14 +1,13 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, as safetensors and JSON.
 
-A checkpoint is published whole (runs.publish): staged, synced, its manifest of sha256 last, one rename. What is
-in it: trained tensors, optimizer state, the state of every random generator, and the position in the data.
+A checkpoint is published whole (runs.publish): staged, synced, its manifest of sha256 last, one rename. In it
+are trained tensors, optimizer state, the state of every random generator, and the position in the data.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luthier.errors import RunError
-from luthier.runs import publish, read_json, verified, write_json
+from luthier.runs import discard, publish, read_json, verified, write_json
 
 _NAME = re.compile(r"step-(\d{6,})")
+_FILES = {"trained.safetensors", "optimizer.safetensors", "random.safetensors", "position.json"}
 
 
 @dataclass
@@ -34,61 +34,84 @@ class Position:
     misses: int = 0  # scorings since the best
     train_loss: float = 0.0  # summed since the last scoring, with its weight
     train_weight: float = 0.0
+    score_due: bool = False  # a signal came between a step and its scoring
     over: str = ""  # why training ended, once it has
-    fixed: dict[str, Any] = field(default_factory=dict)  # what may not change between a run and its resumption
+    fixed: dict[str, Any] = field(
+        default_factory=dict
+    )  # what may not change between a run and its resumption
 
 
-def save(folder: Path, position: Position, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> Path:
+def save(
+    folder: Path, position: Position, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]
+) -> Path:
     """Write checkpoint `step-NNNNNN` under `folder`; its path."""
     path = folder / f"step-{position.step:06d}"
-    if path.exists():  # written before a cut that came before the log's line
+    if _whole(path):  # written before a cut that came before the log's line
         return path
     random = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
+    parts = {"trained": tensors, "optimizer": optimizer, "random": random}
 
     def write(staging: Path) -> None:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, staging / "trained.safetensors")
-        save_file({k: v.detach().cpu().contiguous() for k, v in optimizer.items()}, staging / "optimizer.safetensors")
-        save_file(random, staging / "random.safetensors")
+        for name, part in parts.items():
+            own = {k: v.detach().cpu().contiguous() for k, v in part.items()}
+            save_file(own, staging / f"{name}.safetensors")
         write_json(staging / "position.json", asdict(position))
 
-    publish(path, write)
+    publish(path, write, replace=True, size=sum(v.nbytes for part in parts.values() for v in part.values()))
+    for later in complete(folder):  # damaged, or training would have gone on from it
+        if _step(later) > position.step:
+            discard(later)
     return path
 
 
 def complete(folder: Path) -> list[Path]:
     """The checkpoints under `folder` that were published, oldest first."""
     found = [p for p in folder.glob("step-*") if _NAME.fullmatch(p.name) and (p / "manifest.json").is_file()]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+    return sorted(found, key=_step)
 
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint whose every file is what was saved; damaged ones are passed over."""
-    for path in reversed(complete(folder)):
-        try:
-            verified(path)
-        except RunError:
-            continue
-        return path
-    return None
+    return next((path for path in reversed(complete(folder)) if _whole(path)), None)
 
 
 def load(path: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """(position, trained tensors, optimizer tensors, random states). RunError if a file is not what was saved."""
-    verified(path)
+    """(position, trained tensors, optimizer tensors, random states); RunError unless all is as saved."""
+    _verify(path)
     try:
         position = Position(**read_json(path / "position.json"))
     except TypeError as error:
-        raise RunError(f"it was written by another version ({error})", where=str(path), fix="train again") from None
-    return position, load_file(path / "trained.safetensors"), load_file(path / "optimizer.safetensors"), load_file(
-        path / "random.safetensors"
-    )
+        found = f"it was written by another version ({error})"
+        raise RunError(found, where=str(path), fix="train again") from None
+    parts = ("trained", "optimizer", "random")
+    trained, optimizer, random = (load_file(path / f"{name}.safetensors") for name in parts)
+    return position, trained, optimizer, random
 
 
 def trained_tensors(path: Path) -> dict[str, Tensor]:
-    verified(path)
+    _verify(path)
     return load_file(path / "trained.safetensors")
+
+
+def _verify(path: Path) -> None:
+    missing = sorted(_FILES - set(verified(path)))
+    if missing:
+        fix = "use an older checkpoint, or train again"
+        raise RunError(f"{missing[0]} is missing", where=str(path), fix=fix)
+
+
+def _whole(path: Path) -> bool:
+    try:
+        _verify(path)
+    except RunError:
+        return False
+    return True
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 def restore_random(saved: Mapping[str, Tensor]) -> None:
@@ -100,12 +123,10 @@ def restore_random(saved: Mapping[str, Tensor]) -> None:
 def prune(folder: Path, best_step: int, limit: int) -> None:
     """Keep the best checkpoint and the newest, `limit` in all."""
     paths = complete(folder)
-    others = [p for p in paths if int(p.name.split("-")[1]) != best_step]
+    others = [p for p in paths if _step(p) != best_step]
     keep = limit - (len(others) < len(paths))
     for path in others[: max(0, len(others) - keep)]:
-        # The manifest goes first, so that a cut here leaves nothing that looks complete.
-        (path / "manifest.json").unlink()
-        shutil.rmtree(path)
+        discard(path)
 
 
 def same(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -85,6 +85,9 @@ def fit(training: Training) -> Iterator[Event]:
     yield Started(position.step, t.steps, len(t.examples), trained, total)
     stepper = _Stepper(t, optimizer, list(named.values()))
     names = {id(p): name for name, p in named.items()}
+    if position.score_due:
+        yield Phase("scoring the validation rows")
+        yield _score(t, position)
     while position.step < t.steps and not position.over:
         event = stepper.step(position)
         yield event
@@ -92,16 +95,25 @@ def fit(training: Training) -> Iterator[Event]:
         position.train_weight += stepper.weight
         end = position.step == t.steps
         stopping = t.stop()
-        if t.score is not None and (end or _due(options.eval_steps, position.step, t.steps_per_epoch)) and not stopping:
+        position.score_due = t.score is not None and (
+            end or _due(options.eval_steps, position.step, t.steps_per_epoch)
+        )
+        if position.score_due and not stopping:
             yield Phase("scoring the validation rows")
             yield _score(t, position)
-        if end or position.over or stopping or _due(options.save_steps, position.step, t.steps_per_epoch) or (
-            position.best_step == position.step
+        if (
+            end
+            or position.over
+            or stopping
+            or _due(options.save_steps, position.step, t.steps_per_epoch)
+            or (position.best_step == position.step)
         ):
-            if end and not position.over:
-                position.over = "finished"
+            if end and not position.score_due:
+                position.over = position.over or "finished"
             if t.accelerator.is_main_process:
-                path = checkpoint.save(t.folder, position, t.learned(model), optimizer_tensors(optimizer, names))
+                path = checkpoint.save(
+                    t.folder, position, t.learned(model), optimizer_tensors(optimizer, names)
+                )
                 checkpoint.prune(t.folder, position.best_step, options.save_total_limit)
                 yield Saved(position.step, path.name)
             t.accelerator.wait_for_everyone()
@@ -116,7 +128,9 @@ def fit(training: Training) -> Iterator[Event]:
 class _Stepper:
     """Optimizer steps, one call each."""
 
-    def __init__(self, training: Training, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]) -> None:
+    def __init__(
+        self, training: Training, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]
+    ) -> None:
         self.t, self.optimizer, self.trained = training, optimizer, trained
         self.weights = training.objective.weights(training.examples)
         self.weight = 0.0  # of the last step
@@ -135,7 +149,9 @@ class _Stepper:
             self.plan, self.epoch = epoch_plan(t.examples.lengths, options.batch_size, t.seed, epoch), epoch
         indices = self.plan[place]
         self.weight = float(self.weights[indices].sum())
-        learning_rate = float(options.learning_rate) * rate(position.step, t.steps, options.warmup_ratio, options.schedule)
+        learning_rate = float(options.learning_rate) * rate(
+            position.step, t.steps, options.warmup_ratio, options.schedule
+        )
         set_rate(self.optimizer, learning_rate)
         self.model.train()
         loss = self._backward(indices)
@@ -145,7 +161,8 @@ class _Stepper:
             raise ModelError(
                 f"the loss is {loss}, the gradient's norm {norm}, at step {position.step + 1} (training rows {rows})",
                 where="train",
-                fix="a lower train.learning_rate, train.dtype: float32, or a look at those rows; the last checkpoint is intact",
+                fix="lower train.learning_rate, set train.dtype: float32, or look at those rows; "
+                "the last checkpoint is intact",
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -199,6 +216,7 @@ def _score(t: Training, position: Position) -> Scored:
     """Score validation, remember whether it is the best so far, and whether patience is over."""
     assert t.score is not None
     score, loss, scores = t.score(t.model)
+    position.score_due = False
     best = position.best_score is None or score > position.best_score
     if best:
         position.best_score, position.best_step, position.misses = score, position.step, 0
@@ -209,15 +227,20 @@ def _score(t: Training, position: Position) -> Scored:
             position.over = "early-stopping"
     train_loss = position.train_loss / max(position.train_weight, 1e-12)
     position.train_loss = position.train_weight = 0.0
-    return Scored(position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores)
+    return Scored(
+        position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores
+    )
 
 
-def _restore(t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path) -> Position:
+def _restore(
+    t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path
+) -> Position:
     position, tensors, moments, random = checkpoint.load(path)
     changed = checkpoint.same(position.fixed, t.fixed)
     if changed:
         raise RunError(
-            "this run cannot be carried on exactly, because it was begun under other conditions: " + "; ".join(changed),
+            "this run cannot be carried on exactly, because it was begun under other conditions: "
+            + "; ".join(changed),
             where=str(path),
             fix="restore them (threads: OMP_NUM_THREADS), or train again with --out NEW",
         )
@@ -232,7 +255,11 @@ def _put(t: Training, tensors: dict[str, Tensor]) -> None:
     own = t.learned(t.model)
     if set(own) != set(tensors):
         odd = sorted(set(own) ^ set(tensors))
-        raise RunError(f"its tensors do not fit this model, the first is {odd[0]}", where=str(t.folder), fix="train again")
+        raise RunError(
+            f"its tensors do not fit this model, the first is {odd[0]}",
+            where=str(t.folder),
+            fix="train again",
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from luthier.errors import ModelError
+from luthier.errors import ModelError, RunError
 
 
 def make_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Fused AdamW (Loshchilov and Hutter 2019, arxiv.org/abs/1711.05101) over what is trained, and nothing else.
+    """Fused AdamW (Loshchilov and Hutter 2019, arxiv.org/abs/1711.05101) over what is trained alone.
 
     Vectors (biases, norms) are not decayed. ModelError if nothing is trained.
     """
@@ -42,24 +41,48 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
+_ENTRIES = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps for each parameter
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> dict[str, Tensor]:
-    """The optimizer's state as `parameter name/entry` -> tensor; `names` maps id(parameter) to its name."""
-    return {
-        f"{names[id(p)]}/{entry}": value.detach()
-        for p, state in optimizer.state.items()
-        for entry, value in state.items()
-    }
+    """The optimizer's state as `parameter name/entry` -> tensor; `names` maps id(parameter) to its name.
 
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; every entry must belong to a trained parameter."""
-    states: dict[str, dict[str, Any]] = {}
-    for key, value in saved.items():
-        name, _, entry = key.rpartition("/")
-        states.setdefault(name, {})[entry] = value
-    for name, state in states.items():
-        parameter = named[name]
-        optimizer.state[parameter] = {
-            entry: value if entry == "step" and parameter.device.type == "cpu" else value.to(parameter.device)
-            for entry, value in state.items()
+    A parameter that has had no gradient yet has the zeros that AdamW begins with.
+    """
+    out: dict[str, Tensor] = {}
+    for parameter in _parameters(optimizer):
+        state = optimizer.state.get(parameter) or {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
         }
+        out |= {f"{names[id(parameter)]}/{entry}": state[entry].detach() for entry in _ENTRIES}
+    return out
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], saved: dict[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave. RunError unless every trained parameter has all its entries."""
+    own = {id(p) for p in _parameters(optimizer)}
+    shapes = {
+        f"{name}/{entry}": () if entry == "step" else tuple(p.shape)
+        for name, p in named.items()
+        for entry in _ENTRIES
+        if id(p) in own
+    }
+    odd = sorted(set(shapes) ^ set(saved)) or sorted(k for k in shapes if tuple(saved[k].shape) != shapes[k])
+    if odd:
+        raise RunError(
+            f"{len(odd)} entries of the optimizer do not fit what is trained, the first is {odd[0]}",
+            where="checkpoint",
+            fix="restore the recipe that the run began with, or train again with --out NEW",
+        )
+    for name, parameter in named.items():
+        if id(parameter) in own:
+            state = {entry: saved[f"{name}/{entry}"].to(parameter.device) for entry in _ENTRIES}
+            optimizer.state[parameter] = state
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -13,19 +13,45 @@ class TrainOptions(Section):
     """How the model is tuned. What `auto` stands for is resolved once and written into the run's recipe."""
 
     epochs: float = Field(3, gt=0, le=10_000, description="passes over the training rows; 0.5 is half of one")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field("auto", description="peak rate; auto: by method and model width")
-    batch_size: int = Field(16, ge=1, le=1_000_000, description="examples (windows) per optimizer step, whatever the hardware")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of matrices; biases and norms are left alone")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        "auto", description="peak rate; auto: by method and model width"
+    )
+    batch_size: int = Field(
+        16, ge=1, le=1_000_000, description="examples (windows) per optimizer step, whatever the hardware"
+    )
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="AdamW's decay of matrices; biases and norms are left alone"
+    )
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="how the rate falls after warm-up"
+    )
     clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0: no limit")
-    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = Field("model", description="dropout of hidden states; model: as its config says")
-    attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of attention weights; above 0 forbids the fast kernels")
-    early_stopping_patience: int = Field(2, ge=0, description="scorings without a better validation score before stopping; 0: never")
-    eval_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field("epoch", description="optimizer steps between validation scorings")
-    save_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field("epoch", description="optimizer steps between checkpoints")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = Field(
+        "model", description="dropout of hidden states; model: as its config says"
+    )
+    attention_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout of attention weights; above 0 forbids the fast kernels"
+    )
+    early_stopping_patience: int = Field(
+        2, ge=0, description="scorings without a better validation score before stopping; 0: never"
+    )
+    eval_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field(
+        "epoch", description="optimizer steps between validation scorings"
+    )
+    save_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = Field(
+        "epoch", description="optimizer steps between checkpoints"
+    )
     save_total_limit: int = Field(3, ge=2, description="checkpoints kept: the best and the newest")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="what products are computed in; auto: what is faster here")
-    token_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="padded tokens in memory at once; speed only, never results")
-    gradient_checkpointing: bool = Field(False, description="recompute activations instead of keeping them: less memory, slower")
-    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field([], description="where numbers go beside the run folder")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="what products are computed in; auto: what is faster here"
+    )
+    token_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="padded tokens in memory at once; speed only, never results"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations instead of keeping them: less memory, slower"
+    )
+    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        [], description="where numbers go beside the run folder"
+    )

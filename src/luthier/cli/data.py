@@ -1,0 +1,147 @@
+"""`new` and `check`: from a data file to a recipe, and what is wrong with either."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from luthier.errors import InputError
+
+from .arguments import Json, Set, task_named
+
+_PLAIN = re.compile(r"[\w./~][\w./~ -]*(?<! )")  # what YAML reads as a string as it stands
+
+
+def new(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="classification or question-answering.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="FILE", help="Your rows; its columns are detected and filled in."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The recipe to write.", show_default="TASK.yaml"),
+    ] = None,
+) -> int:
+    """Write a commented starter recipe."""
+    from luthier.run import starter
+    from luthier.runs import write_text
+    from luthier.terminal.streams import say
+
+    form = task_named(task).form
+    target = out or Path(f"{task}.yaml")
+    if target.is_dir():
+        target /= f"{task}.yaml"
+    if target.exists():
+        raise InputError("it is already there", where=str(target), fix="name another file with --out")
+    columns: dict[str, str] = {}
+    rows = None
+    place = "rows.csv"
+    if data is not None:
+        from luthier.data import load
+
+        loaded = load(data, form)
+        columns = {_quoted(field): _quoted(name) for field, name in loaded.columns.items() if field != name}
+        rows = len(loaded.rows)
+        place = (
+            os.path.relpath(data, target.parent)
+            if Path(data).exists() and not Path(data).is_absolute()
+            else data
+        )
+        if loaded.errors:
+            say(f"{data} has errors: {len(loaded.errors):,}; the check below lists them")
+    write_text(target, starter(task, _quoted(place), columns, rows))
+    print(f"wrote {target}")
+    print(f"next: luthier check {target}")
+    return 0
+
+
+def _quoted(text: str) -> str:
+    """`text` as YAML reads it back as the same string."""
+    words = {"true", "false", "null", "yes", "no", "on", "off", "~"}
+    if _PLAIN.fullmatch(text) and text.lower() not in words and not re.fullmatch(r"[\d._]+", text):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def check(
+    target: Annotated[
+        str, typer.Argument(metavar="RECIPE|FILE", help="A recipe (.yaml), or a data file with --task.")
+    ],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="What the file's rows are for.")
+    ] = None,
+    fix_offsets: Annotated[
+        bool,
+        typer.Option("--fix-offsets", help="Write a copy of the file with wrong answer starts corrected."),
+    ] = False,
+    set_: Set = None,
+    json_: Json = False,
+) -> int:
+    """Report what is wrong with the data. Exits 1 if there are errors."""
+    from luthier import run
+    from luthier.terminal.printers import print_data_report
+    from luthier.terminal.progress import Progress
+    from luthier.terminal.streams import print_json
+
+    is_recipe = Path(target).suffix.lower() in (".yaml", ".yml")
+    if fix_offsets:
+        return _fix_offsets(target, task, is_recipe, set_ or [], json_)
+    if task is not None:
+        task_named(task)
+        if is_recipe:
+            raise InputError("a recipe names its own task", where=target, fix="leave --task out")
+    elif not is_recipe:
+        from luthier.tasks import TASKS
+
+        raise InputError(
+            "for a data file, say what its rows are for",
+            where=target,
+            fix=f"add --task {' or --task '.join(TASKS)}",
+        )
+    if task is not None and set_:
+        raise InputError("--set changes a recipe, and this is a data file", where=target, fix="leave it out")
+    with Progress() as listen:
+        report = run.check(target, task=task, overrides=set_ or [], listen=listen)
+    if json_:
+        print_json(report)
+    else:
+        print_data_report(report)
+    return 1 if any(fault["severity"] == "error" for fault in report["faults"]) else 0
+
+
+def _fix_offsets(target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool) -> int:
+    from luthier.data import fix_offsets
+    from luthier.tasks import TASKS
+    from luthier.terminal.streams import print_error, print_json
+
+    path = Path(target)
+    if is_recipe:
+        from luthier.run.recipe import read
+
+        recipe, base = read(path, overrides)
+        if not isinstance(recipe.data.train, str):
+            raise InputError(
+                "its data.train names several files", where=target, fix="repair one file at a time"
+            )
+        form, path = TASKS[recipe.task.name].form, base / recipe.data.train
+    elif task is not None:
+        form = task_named(task).form
+    else:  # only tasks with spans have offsets
+        form = next(t.form for t in TASKS.values() if any(f.kind == "spans" for f in t.form.fields))
+    if not path.is_file():
+        raise InputError("there is no such file", where=str(path), fix="name the data file to repair")
+    fixed, count, left = fix_offsets(path, form)
+    if as_json:
+        print_json({"file": str(fixed), "fixed": count, "left": [fault.as_json() for fault in left]})
+    else:
+        print(f"{count:,} answer start{'s' * (count != 1)} corrected in {fixed}")
+        print(f"{len(left):,} error{'s' * (len(left) != 1)} left in it")
+    if left and not as_json:
+        print_error(f"correct the rest by hand: luthier check {fixed} --task question-answering")
+    return 1 if left else 0

@@ -1,0 +1,209 @@
+"""Rows to be answered, a few at a time: from a file of any format, from stdin, or typed at a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from luthier.errors import DataError, LuthierError
+from luthier.records import Fault, Form
+
+if TYPE_CHECKING:
+    from luthier.data.raw import Raw
+    from luthier.serve import Tuned
+
+BATCH = 256  # rows in memory at once
+SAMPLE = 200  # records looked at to find the columns
+
+
+@dataclass(slots=True)
+class Asked:
+    """One row: its id and its inputs, or why it cannot be answered."""
+
+    id: str
+    fields: dict[str, Any] | None
+    error: str = ""
+
+
+def opened_rows(source: str, form: Form, columns: Mapping[str, str]) -> Iterator[Asked]:
+    """The rows of a file, a folder or a hub dataset, in order; one without an id is called by its number."""
+    from luthier.data.columns import known_names
+    from luthier.data.formats import open_file
+    from luthier.data.hub import open_hub, read_hub
+    from luthier.data.sources import resolve
+
+    numbers = count(1)
+    found, _ = resolve(source, None, None)
+    for item in found:
+        if item.hub is not None:
+            records = read_hub(open_hub(item.hub, item.given))
+        else:
+            records = open_file(
+                item.path, item.name, "auto", known_names(form, columns), None, item.whole
+            ).records()
+        yield from asked_rows(records, form, columns, item.name, numbers)
+
+
+def stdin_rows(stream: BinaryIO, form: Form) -> Iterator[Asked]:
+    """One row a line: JSON objects, or for tasks with one input the text itself; the first tells which."""
+    return asked_rows(_stdin_records(stream, form), form, {}, "stdin", count(1))
+
+
+def _stdin_records(stream: BinaryIO, form: Form) -> Iterator[Raw]:
+    from luthier.data.raw import Raw
+
+    inputs = [field.name for field in form.inputs]
+    as_json: bool | None = None
+    for number, line in enumerate(stream, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+        except UnicodeDecodeError:
+            yield Raw(number, None, [_fault(number, "the line is not UTF-8")])
+            continue
+        if not text.strip():
+            continue
+        if as_json is None:
+            as_json = text.lstrip().startswith("{")
+            if not as_json and len(inputs) > 1:
+                raise DataError(
+                    f"this task needs {' and '.join(inputs)}, and the line is plain text",
+                    where=f"stdin:{number}",
+                    fix=f"one JSON object a line: {json.dumps(dict.fromkeys(inputs, '...'))}",
+                )
+        if not as_json:
+            yield Raw(number, {inputs[0]: text})
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            yield Raw(number, None, [_fault(number, f"the line is no JSON ({error})")])
+            continue
+        if not isinstance(value, dict):
+            yield Raw(number, None, [_fault(number, "the line is no JSON object")])
+            continue
+        yield Raw(number, value)
+
+
+def _fault(line: int, message: str) -> Fault:
+    return Fault("error", "unreadable", message, "stdin", line)
+
+
+def asked_rows(
+    records: Iterator[Raw], form: Form, columns: Mapping[str, str], name: str, numbers: Iterator[int]
+) -> Iterator[Asked]:
+    """Records as rows to answer. Only inputs are read: a wrong label beside them changes nothing."""
+    from luthier.data.columns import map_columns
+    from luthier.data.fields import RowMaker
+
+    sample = list(islice(records, SAMPLE))
+    there = {column for raw in sample for column in (raw.values or {})}
+    wanted = {field: column for field, column in columns.items() if column in there}
+    mapped = map_columns(form, sample, wanted, False, name)
+    inputs = [field.name for field in form.inputs]
+    mapped.columns = {field: column for field, column in mapped.columns.items() if field in inputs}
+    mapped.spans = {}
+    shared: dict[str, str] = {}
+    maker = RowMaker(form, mapped, name, False, shared)
+    for raw in chain(sample, records):
+        errors = [fault for fault in raw.faults if fault.severity == "error"]
+        if raw.values is None and not errors:
+            continue  # a word about the file, not a row
+        number = next(numbers)
+        own = (raw.values or {}).get(mapped.id) if mapped.id else None
+        given = isinstance(own, (str, int)) and not isinstance(own, bool) and str(own).strip()
+        fields = None
+        if raw.values is not None and not errors:
+            fields = maker.make(raw)
+            errors, maker.faults = list(maker.faults), []
+        shared.clear()  # nothing is kept from row to row: there may be millions
+        id = str(own).strip() if given else str(number)
+        if fields is None:
+            why = errors[0].message if errors else "it cannot be read"
+            yield Asked(id, None, f"{name}:{raw.line}: {why}")
+        else:
+            yield Asked(id, {field: fields[field] for field in inputs})
+
+
+def answered(tuned: Tuned, rows: Iterable[Asked], say: Callable[[int], None]) -> Iterator[dict[str, Any]]:
+    """One line a row, in order. `say` is told how many are done."""
+    from luthier.serve.predict import in_batches
+
+    done = 0
+    for batch in in_batches(rows, BATCH):
+        good = [{"id": row.id, **row.fields} for row in batch if row.fields is not None]
+        answers = iter(tuned.predict(good))
+        for row in batch:
+            if row.fields is None:
+                yield {"id": row.id, "prediction": None, "confidence": None, "error": row.error}
+            else:
+                yield {**next(answers), "id": row.id}
+        done += len(batch)
+        say(done)
+
+
+def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[int, int]:
+    """Write JSON lines to stdout, or to a file that appears whole or not at all: (lines, of them errors)."""
+    from luthier.runs import disk_errors
+    from luthier.terminal.streams import as_json
+
+    done = failed = 0
+    if output is None:
+        for line in lines:
+            print(as_json(line))
+            done, failed = done + 1, failed + ("error" in line)
+        sys.stdout.flush()
+        return done, failed
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    with disk_errors(output.parent):
+        try:
+            with part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+                for line in lines:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    done, failed = done + 1, failed + ("error" in line)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
+    return done, failed
+
+
+def ask(tuned: Tuned, form: Form) -> int:
+    """Ask for each input at the terminal and answer, until an empty line or the end of input.
+
+    Of several inputs, the first ones are kept when left empty (the same passage, another question).
+    """
+    from luthier.terminal.streams import say
+
+    inputs = [field.name for field in reversed(form.inputs)]  # the passage first, then questions about it
+    kept: dict[str, str] = {}
+    say(
+        "An empty line ends it."
+        if len(inputs) == 1
+        else f"An empty {inputs[-1]} ends it; an empty {inputs[0]} keeps the last."
+    )
+    with contextlib.suppress(EOFError):
+        while True:
+            for name in inputs:
+                said = input(f"{name}> ").strip()
+                if said:
+                    kept[name] = said
+                elif name == inputs[-1]:
+                    return 0
+            try:
+                answer = tuned.predict([kept])[0]
+            except LuthierError as error:
+                say(f"{error}")
+                continue
+            print(
+                f"{answer['prediction'] or '(no answer)'}  (confidence {answer['confidence']:.0%})",
+                flush=True,
+            )
+    return 0

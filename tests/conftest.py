@@ -1,0 +1,29 @@
+"""What every room's tests share: a home of their own, one thread, no network, and tiny models."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is loaded: tiny products are fastest on one thread, and sums are then the same everywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+
+@pytest.fixture(autouse=True)
+def luthier_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty per-user folder: no test reads or writes the real one."""
+    home = tmp_path / "luthier-home"
+    monkeypatch.setenv("LUTHIER_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Architecture -> folder of a tiny random model. Read only."""
+    place = tmp_path_factory.mktemp("tiny")
+    return {name: tiny.save_model(place / name, name) for name in tiny.ARCHITECTURES}
