@@ -78,16 +78,15 @@ def luthier(s: Settings) -> Result:
     settings = {"epochs": s["epochs"], "batch_size": BATCH, "learning_rate": RATE, "save_steps": ours.NEVER}
     with ours.run(train, task=task, method=method, model=s["model"], seed=s["seed"], **settings) as ran:
         features = ran.ear.featured - ran.ear.begun
-        accuracy = ran.score(test)["accuracy"]
-    facts = {"accuracy": accuracy, "dtype": ran.dtype, "peak": ran.ear.peak}
-    return {"seconds": ran.seconds, "features": features, **facts}
+        facts = {"dtype": ran.dtype, "peak": ran.ear.peak, "accuracy": ran.score(test)["accuracy"]}
+        return {"seconds": ran.seconds, "features": features, **facts}
 
 
 SIDES: dict[str, measure.Side] = {"tutorial": tutorial, "luthier": luthier}
 
 
 def compare(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     results = measure.alternate(__file__, SIDES_OF_FEATURES, args.repeats, settings, "seconds")
     us, them = results["luthier"], results["tutorial"]
     ratio = measure.ratios(them, us, "seconds")

@@ -52,7 +52,7 @@ SIDES: dict[str, measure.Side] = {
 
 
 def compare(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     demands = Demands()
     plain = measure.run(__file__, "classical", settings | {"seed": 0})
     rows = [

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -37,6 +38,7 @@ Result = dict[str, Any]
 Side = Callable[[Settings], Result]
 
 SQUAD = "squad2_16_articles.json"
+MISSED = 3  # the exit code of a benchmark that was measured and missed a demand
 TRAIN_ARTICLES = 12  # of 16; the others are held out
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
@@ -146,11 +148,10 @@ class Demands:
         self.missed = 0
 
     def add(
-        self, what: str, found: float, must: float, *, below: bool = False, aim: float | None = None
+        self, what: str, found: float, must: float, *, sign: str = ">=", aim: float | None = None
     ) -> None:
-        met = found < must if below else found >= must
+        met = {">=": found >= must, ">": found > must, "<": found < must}[sign]
         self.missed += not met
-        sign = "<" if below else ">="
         wish = f", aim {aim:g}" if aim is not None else ""
         self.lines.append(
             f"| {what} | {sign} {must:.3g}{wish} | {found:.3g} | {'yes' if met else '**no**'} |"
@@ -240,19 +241,25 @@ def imdb(path: str, train: int, test: int, seed: int = 0) -> tuple[list[Row], li
 # Pages
 
 
-def finish(
-    page: Path | None, section: str, body: str, started: datetime, demands: Demands | None = None
-) -> int:
-    """Print the result, put it into the page, and return 1 if a demand was missed."""
+def finish(page: Path | None, section: str, body: str, started: Start, demands: Demands | None = None) -> int:
+    """Print the result, put it into the page, and return MISSED if a demand was missed."""
     text = "\n\n".join([body.strip(), *([demands.text()] if demands else []), _circumstances(started)])
     print(f"\n{text}\n")
     if page is not None:
         _write(page, section, text)
-    return int(bool(demands and demands.missed))
+    return MISSED if demands and demands.missed else 0
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+@dataclass(frozen=True)
+class Start:
+    """When a measurement began, and of what."""
+
+    when: datetime
+    commit: str
+
+
+def start() -> Start:
+    return Start(datetime.now(UTC), commit())
 
 
 def _write(page: Path, section: str, text: str) -> None:
@@ -267,11 +274,12 @@ def _write(page: Path, section: str, text: str) -> None:
     say(f"written into {page}")
 
 
-def _circumstances(started: datetime) -> str:
-    minutes = (now() - started).total_seconds() / 60
+def _circumstances(started: Start) -> str:
+    minutes = (datetime.now(UTC) - started.when).total_seconds() / 60
     command = ["python", *([_short(sys.argv[0])]), *(_short(a) for a in sys.argv[1:])]
+    when = f"{started.when:%Y-%m-%d %H:%M} UTC in {minutes:.0f} min"
     facts = [
-        f"Measured {started:%Y-%m-%d %H:%M} UTC in {minutes:.0f} min by `{shlex.join(command)}`, {commit()}.",
+        f"Measured {when} by `{shlex.join(command)}`, {started.commit}.",
         hardware(),
         ", ".join([f"Python {platform.python_version()}", *(f"{p} {_version(p)}" for p in PACKAGES)]) + ".",
     ]

@@ -123,7 +123,7 @@ SIDES: dict[str, measure.Side] = {
 
 
 def compare(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     if not (Path(settings["tuned"]) / "model" / "config.json").is_file():
         measure.say("  tuning the model that all sides answer with")
         measure.run(__file__, "tune", settings)

@@ -181,7 +181,7 @@ SIDES: dict[str, measure.Side] = {
 
 
 def speed(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     results = measure.alternate(__file__, SIDES_OF_SPEED, args.repeats, settings, "rate")
     us = results["luthier"]
     rows = [
@@ -208,7 +208,7 @@ def speed(args: Namespace, settings: Settings) -> int:
 
 
 def ablation(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     results = measure.alternate(__file__, ABLATION, args.repeats, settings, "seconds")
     whole = results["luthier"]
     rows = []
@@ -226,19 +226,19 @@ def ablation(args: Namespace, settings: Settings) -> int:
 
 
 def memory(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     rows, demands = [], Demands()
     for title, longest in (("rows at random", False), ("the longest rows", True)):
         found = measure.run(__file__, "whole-run", settings | {"batch": 16, "longest": longest})
         rows.append((title, measure.gigabytes(found["peak"]), found["dtype"]))
-        demands.add(f"peak memory in GB, {title}", found["peak"] / 1e9, 3, below=True)
+        demands.add(f"peak memory in GB, {title}", found["peak"] / 1e9, 3, sign="<")
     body = f"A whole run (validation, test, report) over {args.rows} rows, one epoch at batch size 16.\n\n"
     body += measure.table(("rows", "peak memory", "computes in"), rows)
     return measure.finish(args.page, "memory", body, started, demands)
 
 
 def quality(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     sides = {"quality-luthier": "luthier", "quality-trainer": "(c) Trainer at its best"}
     found = _over_seeds(args, settings | {"unanswerable": False}, list(sides))
     rows = []
@@ -249,7 +249,7 @@ def quality(args: Namespace, settings: Settings) -> int:
     demands = Demands()
     demands.add(f"luthier's F1 within {args.epochs:g} epochs", mean(us), 0.45)
     demands.add(
-        "F1 between the means, in spreads (most - least of the wider side)", abs(gap) / spread, 1, below=True
+        "F1 between the means, in spreads (most - least of the wider side)", abs(gap) / spread, 1, sign="<"
     )
     facts = found["quality-luthier"][0]
     body = (
@@ -263,7 +263,7 @@ def quality(args: Namespace, settings: Settings) -> int:
 
 
 def unanswerable(args: Namespace, settings: Settings) -> int:
-    started = measure.now()
+    started = measure.start()
     found = _over_seeds(args, settings | {"unanswerable": True}, ["quality-luthier"])["quality-luthier"]
     keys = ("f1", "exact_match", "has_answer_f1", "no_answer_f1", "always", "never")
     rows = [
@@ -273,7 +273,10 @@ def unanswerable(args: Namespace, settings: Settings) -> int:
     best = max(mean(r["always"] for r in found), mean(r["never"] for r in found))
     demands = Demands()
     demands.add(
-        "luthier's F1 - the better of always and never answering", mean(r["f1"] for r in found) - best, 0.0
+        "luthier's F1 - the better of always and never answering",
+        mean(r["f1"] for r in found) - best,
+        0.0,
+        sign=">",
     )
     body = (
         f"Questions with and without an answer: {found[0]['train']} rows of 10 articles to train on, the "

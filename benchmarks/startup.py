@@ -22,7 +22,7 @@ def main() -> int:
         measure.missing(
             f"{command} is missing. Fix: scripts/demo, or {sys.executable} -m pip install -e {measure.ROOT}"
         )
-    started = measure.now()
+    started = measure.start()
     seconds = []
     for _ in range(TIMES + 1):
         start = time.perf_counter()
@@ -30,7 +30,7 @@ def main() -> int:
         seconds.append(time.perf_counter() - start)
     first, *others = seconds  # the first reads files that the system does not hold in memory yet
     demands = Demands()
-    demands.add("median seconds", median(others), 0.5, below=True)
+    demands.add("median seconds", median(others), 0.5, sign="<")
     rows = [(f"{median(others):.3f}", f"{min(others):.3f} to {max(others):.3f}", f"{first:.3f}")]
     body = measure.table((f"median of {TIMES} (seconds)", "least to most", "a run before them"), rows)
     return measure.finish(args.page, "startup", body, started, demands)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 import random
+import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from luthier.models.quiet import quiet_transformers
 from luthier.records import Row
 
-CLASS_WORDS = {
-    "negative": "awful dull boring weak lifeless clumsy".split(),  # noqa: SIM905
-    "positive": "lovely bright clever warm gripping funny".split(),  # noqa: SIM905
+_LISTS = {
+    "negative": "awful dull boring weak lifeless clumsy",
+    "positive": "lovely bright clever warm gripping funny",
+    "names": "anna ben clara david emma felix greta hugo iris jonas karla leo mara nils olga paul",
+    "places": "berlin paris rome oslo madrid vienna prague lisbon dublin athens",
+    "beasts": "cat dog horse parrot rabbit hamster goat turtle",
+    "plain": "the a film is was very and not with plot cast story music end scene big lives in keeps where does live "
+    "what animal keep who . , ? ! ' - old house small since under near red blue",
 }
-NAMES = "anna ben clara david emma felix greta hugo iris jonas karla leo mara nils olga paul".split()  # noqa: SIM905
-PLACES = "berlin paris rome oslo madrid vienna prague lisbon dublin athens".split()  # noqa: SIM905
-BEASTS = "cat dog horse parrot rabbit hamster goat turtle".split()  # noqa: SIM905
-PLAIN = (
-    "the a film is was very and not with plot cast story music end scene lives in keeps where does live what "
-    "animal keep who . , ? ! ' - old big small since under near red blue house"
-).split()
+CLASS_WORDS = {label: _LISTS[label].split() for label in ("negative", "positive")}
+NAMES, PLACES, BEASTS, PLAIN = (_LISTS[name].split() for name in ("names", "places", "beasts", "plain"))
 WORDS = [*PLAIN, *itertools.chain(*CLASS_WORDS.values()), *NAMES, *PLACES, *BEASTS]
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -83,7 +85,8 @@ def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = {f"{n}_token": f"[{n.upper()}]" for n in ("pad", "unk", "cls", "sep", "mask")}
-    return PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=length, **names)
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names)
 
 
 def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
@@ -118,8 +121,6 @@ def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    import unicodedata
-
     letters = {c for text in [*WORDS, *texts] for c in unicodedata.normalize("NFKC", text) if not c.isspace()}
     pieces = [(s, 0.0) for s in ROBERTA_SPECIALS] + [("▁", -3.0)] + [(f"▁{w}", -5.0) for w in WORDS]
     pieces += [(c, -9.0) for c in sorted(letters - {"▁"})]
@@ -149,7 +150,8 @@ def save_model(folder: Path, architecture: str) -> Path:
     import torch
     from transformers import AutoModel, BertConfig, DistilBertConfig, RobertaConfig
 
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    spread = {"initializer_range": 0.2}  # wide enough that different rows get clearly different answers
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64, **spread}
     torch.manual_seed(0)
     if architecture == "bert":
         tokenizer = wordpiece()
@@ -163,8 +165,15 @@ def save_model(folder: Path, architecture: str) -> Path:
         tokenizer = wordpiece()
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
         config = DistilBertConfig(
-            vocab_size=len(tokenizer), max_position_embeddings=256, dim=32, n_layers=2, n_heads=2, hidden_dim=64
+            vocab_size=len(tokenizer),
+            max_position_embeddings=256,
+            dim=32,
+            n_layers=2,
+            n_heads=2,
+            hidden_dim=64,
+            **spread,
         )
-    AutoModel.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_transformers():
+        AutoModel.from_config(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder

@@ -6,8 +6,10 @@ in recipe_words.py.
 
 from __future__ import annotations
 
+import copy
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -65,9 +67,11 @@ def parse_yaml(text: str, name: str) -> CommentedMap:
     return tree
 
 
-def check(tree: Mapping[str, Any], schema: type[S], name: str = "recipe") -> S:
-    """`tree` as a `schema`, or RecipeError listing every fault with its line where `tree` knows lines."""
-    return _checked(_Given(tree, name), schema)
+def check(tree: Mapping[str, Any], schema: type[S], overrides: Sequence[str] = ()) -> S:
+    """What a recipe file would hold as a `schema`; RecipeError lists every fault."""
+    own = copy.deepcopy(dict(tree))
+    said = {_set(own, override): f"--set {override}" for override in overrides}
+    return _checked(_Given(own, "recipe", said), schema)
 
 
 def dump(recipe: BaseModel) -> str:
@@ -78,6 +82,15 @@ def dump(recipe: BaseModel) -> str:
     out = StringIO()
     yaml.dump(recipe.model_dump(mode="json"), out)
     return out.getvalue()
+
+
+def quoted(text: str) -> str:
+    """`text` as the value of a line in a recipe, in quotes where YAML would read it as something else."""
+    try:
+        plain = _yaml().load(f"key: {text} # comment")["key"] == text
+    except (YAMLError, ValueError, TypeError, KeyError):
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _text(path: Path) -> str:
@@ -183,7 +196,7 @@ def _yaml_words(error: MarkedYAMLError) -> tuple[str, str]:
     return problem, "a recipe is `key: value` lines; blocks are indented with spaces"
 
 
-def _set(tree: CommentedMap, override: str) -> tuple[str, ...]:
+def _set(tree: MutableMapping[str, Any], override: str) -> tuple[str, ...]:
     """Put `key.path=value` into `tree`; the path."""
     key, equals, value = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -196,7 +209,10 @@ def _set(tree: CommentedMap, override: str) -> tuple[str, ...]:
         if not isinstance(inner, Mapping):  # `method: lora` is short for a block with this name
             node[part] = CommentedMap(name=inner) if isinstance(inner, str) else CommentedMap()
         node = node[part]
-    node[path[-1]] = _load(value, f"--set {key.strip()}")
+    try:
+        node[path[-1]] = _load(value, "")
+    except RecipeError as error:
+        raise RecipeError(error.found, where=f"--set {override}", fix=error.fix) from None
     return path
 
 
@@ -214,8 +230,9 @@ class _Given:
         whole = kind in ("missing", "value_error", "union_tag_invalid", "union_tag_not_found")  # of a block
         if whole and kind != "missing" and isinstance(written, Mapping):
             keys = (*keys, *mentioned(words, written))
+        depth = len(spot.keys)
         for given in sorted(self.said, key=len, reverse=True):
-            below = given[: len(spot.keys)] == spot.keys and (not whole or given[len(spot.keys)] in words)
+            below = len(given) > depth and given[:depth] == spot.keys and (not whole or given[depth] in words)
             if keys[: len(given)] == given or below:
                 return 0, self.said[given]
         line = self.line(keys)

@@ -120,8 +120,8 @@ def read_jsonl(path: Path) -> list[Any]:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The objects in a file that is appended to, [] if there is none; what a crash cut is left out."""
     out = []
-    for line in _read(path).split("\n") if path.is_file() else ():
-        with contextlib.suppress(ValueError):
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+        with contextlib.suppress(ValueError, RecursionError):
             value = json.loads(line)
             out += [value] if isinstance(value, dict) else []
     return out
@@ -179,6 +179,7 @@ def publish(folder: Path, write: Callable[[Path], None], *, replace: bool = Fals
             write_json(staging / "manifest.json", files)
             if replace and folder.exists():
                 old = _marked(REPLACED, folder)
+                shutil.rmtree(old, ignore_errors=True)
                 folder.rename(old)  # a cut after this line: clean_staging gives the name back
                 staging.rename(folder)
                 sync(folder.parent)

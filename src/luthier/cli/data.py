@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +11,6 @@ import typer
 from luthier.errors import InputError
 
 from .arguments import Json, Set, task_named
-
-_PLAIN = re.compile(r"[\w./~][\w./~ -]*(?<! )")  # what YAML reads as a string as it stands
 
 
 def new(
@@ -46,7 +42,7 @@ def new(
         from luthier.data import load
 
         loaded = load(data, form)
-        columns = {_quoted(field): _quoted(name) for field, name in loaded.columns.items() if field != name}
+        columns = {field: name for field, name in loaded.columns.items() if field != name}
         rows = len(loaded.rows)
         place = (
             os.path.relpath(data, target.parent)
@@ -55,18 +51,10 @@ def new(
         )
         if loaded.errors:
             say(f"{data} has errors: {len(loaded.errors):,}; the check below lists them")
-    write_text(target, starter(task, _quoted(place), columns, rows))
+    write_text(target, starter(task, place, columns, rows))
     print(f"wrote {target}")
     print(f"next: luthier check {target}")
     return 0
-
-
-def _quoted(text: str) -> str:
-    """`text` as YAML reads it back as the same string."""
-    words = {"true", "false", "null", "yes", "no", "on", "off", "~"}
-    if _PLAIN.fullmatch(text) and text.lower() not in words and not re.fullmatch(r"[\d._]+", text):
-        return text
-    return json.dumps(text, ensure_ascii=False)
 
 
 def check(

@@ -12,7 +12,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from luthier.errors import DataError, LuthierError
+from luthier.errors import DataError, InputError, LuthierError
 from luthier.records import Fault, Form
 
 if TYPE_CHECKING:
@@ -161,6 +161,14 @@ def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[in
         sys.stdout.flush()
         return done, failed
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+    except OSError as error:
+        raise InputError(
+            f"no file can be written there ({error.strerror})",
+            where=str(output),
+            fix="name another with --output",
+        ) from None
     with disk_errors(output.parent):
         try:
             with part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:

@@ -22,7 +22,7 @@ def demo(
     from luthier.demos import DEMOS, answers, fetch_all
     from luthier.models import data_home
     from luthier.run import train as train_run
-    from luthier.terminal.printers import print_answers
+    from luthier.terminal.printers import print_answers, print_verdict
     from luthier.terminal.progress import Progress
     from luthier.terminal.streams import console, print_error
     from luthier.training.events import Phase
@@ -49,7 +49,8 @@ def demo(
     elif run.evaluation:
         print_error("its test predictions could not be read")
     print()
-    _show_verdict(run)
+    if run.verdict is not None:
+        print_verdict(run.verdict)
     print()
     page.print(chosen.after)
     print()

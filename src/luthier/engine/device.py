@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +62,9 @@ def _faster_dtype(name: str, memory: Path | None) -> str:
     key = f"{name} | {torch.get_num_threads()} threads | torch {torch.__version__} | {_flags()}"
     known: dict[str, str] = {}
     if memory is not None:
-        with contextlib.suppress(OSError, ValueError):
-            known = json.loads(memory.read_text())
-    if key not in known:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            known = dict(json.loads(memory.read_text()))
+    if known.get(key) not in ("bfloat16", "float32"):
         known[key] = "bfloat16" if _seconds(torch.float32) > 1.2 * _seconds(torch.bfloat16) else "float32"
         if memory is not None:
             with contextlib.suppress(OSError):
@@ -121,17 +120,3 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """No progress bars or reports from libraries: what matters is said by luthier."""
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)

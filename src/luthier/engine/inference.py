@@ -72,6 +72,7 @@ def keep_features(
     """
     model.eval()
     kept: list[Any] = [None] * len(examples)
+    dtype = torch.bfloat16 if machine.bf16 else torch.float32
     done = 0
     for indices in by_length(examples.lengths, token_budget):
         batch = to_device(examples.batch(indices), machine.device)
@@ -79,9 +80,8 @@ def keep_features(
             states = model.features(**model_inputs(batch)).cpu()
         for place, i in enumerate(indices):
             one = states[place] if model.pooled else states[place, : examples.lengths[i]]
-            kept[i] = (
-                one.clone() if model.pooled else one.to(torch.bfloat16 if machine.bf16 else torch.float32)
-            )
+            # A copy: a view would keep the whole batch, with its padding, in memory.
+            kept[i] = one.to(torch.float32 if model.pooled else dtype, copy=True)
         done += len(indices)
         if progress is not None:
             progress(done, len(examples))

@@ -186,7 +186,7 @@ def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
         f"{trivial}.",
         {"best_validation_score": max(scores), "trivial_score": facts.trivial_score},
         remedy="Raise train.learning_rate three times, train more epochs, or use method.name=full; check "
-        "that the labels follow from the text (luthier preview).",
+        "that the labels follow from the text.",
     )
 
 

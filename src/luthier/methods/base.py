@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from luthier.config import Section
+from luthier.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,3 +76,24 @@ def learned(model: nn.Module) -> dict[str, Any]:
     state = {name: p.detach() for name, p in model.named_parameters() if name in names}
     state |= {name: b for name, b in model.named_buffers() if name.startswith("head.")}
     return state
+
+
+def refuse_left_over(model: nn.Module, folder: Path, unused: str = "") -> None:
+    """ModelError if the weights in `folder` hold a tensor that `model`, which has all it needs, has no place for.
+
+    A module named `unused` may be in the weights or not.
+    """
+    from luthier.models.weights import read_tensors, weight_files
+
+    held, known = (
+        {name for name in names if unused not in name.split(".")}
+        for names in (read_tensors(weight_files(folder)), model.state_dict())
+    )
+    odd = sorted(held - known)
+    # Tensors that transformers ties or renames on the way leave gaps, and then nothing can be said.
+    if odd and known <= held:
+        raise ModelError(
+            f"{len(odd)} weights do not fit the model, the first is {odd[0]}",
+            where=str(folder),
+            fix="copy the whole model folder again from where it was trained",
+        )

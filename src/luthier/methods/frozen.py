@@ -10,7 +10,7 @@ from pydantic import Field as Setting
 from luthier.config import Section
 from luthier.errors import ModelError
 
-from .base import Method
+from .base import Method, refuse_left_over
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +65,7 @@ class Frozen(Method):
 
         # A pooler, where the class has one, is not used: features come from the last hidden states.
         backbone = load_pretrained(resolve(str(folder)), AutoModel, head=("pooler",))
+        refuse_left_over(backbone, folder, unused="pooler")
         width = int(backbone.config.hidden_size)  # type: ignore[union-attr,arg-type]
         own = Head(width, head.outputs, self.options.hidden, self.options.dropout)
         try:

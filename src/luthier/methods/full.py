@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from luthier.config import Section
 
-from .base import STOCK_PREDICT, Method
+from .base import STOCK_PREDICT, Method, refuse_left_over
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,9 @@ class Full(Method):
     def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
         from luthier.models import resolve
 
-        return build(resolve(str(folder)), False).eval()
+        model = build(resolve(str(folder)), False)
+        refuse_left_over(model, folder)
+        return model.eval()
 
     def card_code(self, auto_class: str, outputs: int) -> str:
         return (

@@ -77,6 +77,8 @@ class Lora(Method):
     def apply(self, model: nn.Module, head: HeadSpec) -> nn.Module:
         from peft import LoraConfig, get_peft_model
 
+        from luthier.models.quiet import quiet_transformers
+
         # A pooler lies between backbone and head, and many base models come without one: it goes with the head.
         heads = (*head.modules, "pooler")
         present = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
@@ -88,38 +90,39 @@ class Lora(Method):
             modules_to_save=[name for name in heads if name in present],
             task_type=head.peft_type,
         )
-        return get_peft_model(model, config)
+        with quiet_transformers():  # peft still asks for what transformers has renamed, with a warning
+            return get_peft_model(model, config)
 
     def save(self, model: nn.Module, folder: Path, base: str) -> None:
         model.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr,operator]
-        model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
+        model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's own card; luthier writes the real one
 
     def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
-        from peft import LoraConfig, PeftModel, get_peft_model_state_dict
-        from safetensors import SafetensorError, safe_open
+        from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from luthier.models.quiet import quiet_transformers
 
         assert base is not None
-        model = build(base, True)  # the adapter holds the head
         weights = folder / "adapter_model.safetensors"
-        config = LoraConfig.from_pretrained(str(folder))
-        tuned = PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=False)
+        with quiet_transformers():
+            model = build(base, True)  # the adapter holds the head
+            tuned = get_peft_model(model, LoraConfig.from_pretrained(str(folder)))
         try:
-            with safe_open(weights, "pt") as saved:
-                held = set(saved.keys())
-        except (OSError, SafetensorError) as error:
+            saved = load_file(weights)
+            # peft only warns about keys that do not fit, and answers with the base model.
+            odd = sorted(set(saved) ^ set(get_peft_model_state_dict(tuned, save_embedding_layers=False)))
+            if odd:
+                raise RuntimeError(f"{len(odd)} weights do not fit the model, the first is {odd[0]}")
+            set_peft_model_state_dict(tuned, saved)
+        except (OSError, SafetensorError, RuntimeError) as error:
             raise ModelError(
-                f"the adapter cannot be read ({error})", where=str(weights), fix="copy it again"
-            ) from None
-        # peft only warns about keys that do not fit, and answers with the base model.
-        expected = set(get_peft_model_state_dict(tuned, save_embedding_layers=False))
-        if held != expected:
-            odd = sorted(held ^ expected)
-            raise ModelError(
-                f"{len(odd)} weights do not fit the model, the first is {odd[0]}",
+                str(error).splitlines()[-1].strip(),
                 where=str(weights),
                 fix="use it with the base model and the settings that it was trained with",
-            )
+            ) from None
         return tuned.eval()
 
     def card_code(self, auto_class: str, outputs: int) -> str:

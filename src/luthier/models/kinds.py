@@ -89,7 +89,7 @@ def quick_kind(config: Mapping[str, Any], where: str) -> Kind | None:
         raise ModelError(
             f"{model_type} is a model of text and {senses[0].removesuffix('_config')}, not of text alone",
             where=where,
-            fix="luthier models suggest",
+            fix="luthier models list",
         )
     kind = TYPES.get(model_type)
     return "decoder" if kind == "encoder" and config.get("is_decoder") is True else kind

@@ -82,7 +82,7 @@ def load_pretrained(
             raise ResourceError(
                 f"there is not enough memory to load it ({source.parameters:,} parameters)",
                 where=str(source.folder),
-                fix="choose a smaller model: luthier models suggest",
+                fix="choose a smaller model: luthier models list shows the sizes",
             ) from None
         except Exception as error:  # a broken folder can break transformers in any way
             raise ModelError(

@@ -216,7 +216,7 @@ def _adapter(folder: Path) -> ModelError:
     return ModelError(
         "this is an adapter (adapter_config.json), not a whole model",
         where=str(folder),
-        fix="merge it first: luthier export RUN --format safetensors; or name the model it was trained on",
+        fix="name the model it was trained on, or merge it once with peft: merge_and_unload, then save_pretrained",
     )
 
 

@@ -412,14 +412,16 @@ class _Job:
     def save(
         self, task: Task, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase, source: Source
     ) -> None:
+        from luthier.models.quiet import quiet_transformers
         from luthier.serve.predict import SETTINGS
 
         self.emit(Phase("saving the model"))
         from_hub = source.hub_id is not None and source.asked.startswith(source.hub_id)
 
         def write(folder: Path) -> None:
-            method.save(model, folder, source.hub_id if from_hub and source.hub_id else str(source.folder))
-            tokenizer.save_pretrained(folder)
+            with quiet_transformers():
+                method.save(model, folder, source.hub_id if from_hub and source.hub_id else str(source.folder))
+                tokenizer.save_pretrained(folder)
             settings = {
                 "luthier": importlib.metadata.version("luthier"),
                 "task": self.recipe.task.model_dump(mode="json"),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.data import apply, check, check_splits, load, split
 from luthier.data.options import DataOptions
 from luthier.errors import DataError
-from luthier.records import SPLITS, Fault, Finding, Row, content_hash
+from luthier.records import SPLITS, Fault, Finding, Form, Row, content_hash
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
@@ -137,9 +137,20 @@ def prepare(
             )
             if finding is not None:
                 prepared.findings.append(finding)
-    if len(given) > 1:
-        prepared.faults += check_splits(prepared.splits, form)
+    prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form)
     return prepared
+
+
+def _shared(splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form) -> list[Fault]:
+    """A fault for each row of the user's own files that stands in two splits.
+
+    What they share with train `data.leakage` has judged by now: it is said, and stops nothing.
+    """
+    faults = check_splits({name: splits[name] for name in given}, form) if options.leakage == "refuse" else []
+    for name in given:
+        between = check_splits({"train": splits["train"], name: splits[name]}, form)
+        faults += [replace(fault, severity="warning") for fault in between]
+    return faults
 
 
 def refuse_errors(prepared: Prepared) -> None:

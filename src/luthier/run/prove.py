@@ -19,8 +19,8 @@ from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
 from luthier.evidence.verdict import Verdict, decide
 from luthier.methods import Method
-from luthier.records import Answer, Finding, Row
-from luthier.runs import RunFolder, count_test, read_jsonl, write_json, write_text
+from luthier.records import Answer, Finding, Row, content_hash
+from luthier.runs import RunFolder, count_test, read_log, write_json, write_text
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
@@ -66,7 +66,7 @@ def baselines(
 def curve(folder: RunFolder) -> list[dict[str, Any]]:
     """One point a validation scoring, from the log; what a resumed run repeated counts once."""
     points = {}
-    for event in read_jsonl(folder.events):
+    for event in read_log(folder.events):
         if event.get("event") == "scored":
             keys = {"step": "step", "epoch": "epoch", "train_loss": "train_loss", "loss": "validation_loss"}
             points[event["step"]] = {new: event[old] for old, new in keys.items()} | {
@@ -140,7 +140,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         chosen=chosen,
         recipe=dump(proof.recipe),
         environment=proof.environment,
-        seconds=sum(e["seconds"] for e in read_jsonl(folder.events) if e.get("event") == "step"),
+        seconds=sum(e["seconds"] for e in read_log(folder.events) if e.get("event") == "step"),
         peak_memory=proof.peak_memory,
     )
     write_json(
@@ -176,11 +176,13 @@ def _write_predictions(
 
     quality = task.quality(rows, answers)
     target = task.form.target
+    names = [field.name for field in task.form.fields if field.required]
     write_jsonl(
         folder.predictions / f"{name}.jsonl",
         (
             {
                 **line(row, answer),
+                "content": content_hash(row, names),
                 "expected": row[target],
                 "quality": round(float(q), 6),
                 "file": row.file,
@@ -239,10 +241,9 @@ def _data_facts(prepared: Prepared, task: Task) -> DataFacts:
             labels[name] = dict(sorted(counts.items()))
     tokens = prepared.facts.get("tokens") or {}
     lengths = []
-    if {"median", "p95", "longest"} <= set(tokens):
-        lengths = [
-            Lengths("tokens", tokens["median"], tokens["p95"], tokens["longest"], tokens.get("over", 0))
-        ]
+    if tokens:
+        over = prepared.facts.get("truncated") or prepared.facts.get("windowed") or {"rows": 0}
+        lengths = [Lengths("tokens", tokens["p50"], tokens["p95"], tokens["p100"], over["rows"])]
     return DataFacts(
         rows={name: len(rows) for name, rows in prepared.splits.items()},
         files=[SourceFile(f["path"], f["format"], f["sha256"]) for f in prepared.files],

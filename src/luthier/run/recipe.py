@@ -74,9 +74,9 @@ def read(
 ) -> tuple[Recipe, Path]:
     """(recipe, folder its relative paths start from). RecipeError names every fault at once."""
     if isinstance(recipe, Recipe):
-        return recipe, Path.cwd()
+        recipe = recipe.model_dump()
     if isinstance(recipe, Mapping):
-        return config.check(recipe, Recipe), Path.cwd()
+        return config.check(recipe, Recipe, overrides), Path.cwd()
     path = Path(recipe)
     return config.read_recipe(path, Recipe, overrides), path.absolute().parent
 
@@ -93,11 +93,11 @@ def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) 
     for name, info in kind.Options.model_fields.items():
         if name != "name":
             lines.append(f"  {f'{name}: {info.default}':<28} # {info.description}")
-    lines += ["data:", f"  {f'train: {data}':<28} # {f'{rows} rows' if rows else 'your file'}"]
+    lines += ["data:", f"  {f'train: {config.quoted(data)}':<28} # {f'{rows} rows' if rows else 'your file'}"]
     if columns:
         lines += [
             "  columns:                     # our name: your column",
-            *(f"    {k}: {v}" for k, v in columns.items()),
+            *(f"    {k}: {config.quoted(v)}" for k, v in columns.items()),
         ]
     lines += [
         "  validation: 0.1              # a fraction or a file; every choice is made on it",

@@ -16,7 +16,7 @@ from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
 from luthier.evidence.score import evaluate as score
 from luthier.records import Answer, Row
-from luthier.runs import RunFolder, find_run, read_json, read_jsonl
+from luthier.runs import RunFolder, find_run, read_json, read_jsonl, read_log
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
@@ -182,9 +182,6 @@ def _contender(run: Run) -> Contender:
         raise RunError(
             "it has no test scores", where=str(run.path), fix="compare finished runs that have a test split"
         )
-    import hashlib
-    import json
-
     lines = read_jsonl(run.folder.predictions / "test.jsonl")
     status = run.status()
     task = TASKS[evaluation["task"]]
@@ -194,15 +191,10 @@ def _contender(run: Run) -> Contender:
         primary=task.primary,
         evaluation=Evaluation.from_json(evaluation),
         quality={line["id"]: float(line["quality"]) for line in lines},
-        hashes={
-            line["id"]: hashlib.sha256(
-                json.dumps([line["id"], line["expected"]], sort_keys=True).encode()
-            ).hexdigest()
-            for line in lines
-        },
+        hashes={line["id"]: line["content"] for line in lines},
         verdict=status.get("verdict") or "",
         trained_parameters=status.get("trained_parameters") or 0,
-        seconds=sum(e["seconds"] for e in read_jsonl(run.folder.events) if e.get("event") == "step"),
+        seconds=sum(e["seconds"] for e in read_log(run.folder.events) if e.get("event") == "step"),
         peak_memory=status.get("peak_memory") or 0,
     )
 

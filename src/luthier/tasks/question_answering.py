@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -106,8 +107,8 @@ class QuestionAnswering(Task):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Examples:
         from luthier.engine.batches import Examples
 
-        columns: dict[str, list[Any]] = {"input_ids": [], "allowed": [], "start": [], "end": []}
-        origin: list[int] = []
+        columns: dict[str, list[Any]] = {"input_ids": [], "allowed": [], "null": []}
+        held: list[tuple[int, Covering | None]] = []  # per window: its row, and what it holds of the answer
         notes: list[np.ndarray] = []
         labelled = all("answers" in row.fields for row in rows)
         for begin in range(0, len(rows), 500):
@@ -130,10 +131,9 @@ class QuestionAnswering(Task):
                 # A token of no width (a stray space or control sign) can be neither start nor end.
                 allowed = inside & (offsets[:, 1] > offsets[:, 0])
                 null = _first(np.asarray(ids), tokenizer.cls_token_id)
-                start = end = null
                 source = part[of_row[i]]
-                if labelled and source["answers"]:
-                    start, end = _token_span(source["answers"][0], offsets, allowed, null)
+                answer = source["answers"][0] if labelled and source["answers"] else None
+                held.append((begin + of_row[i], _covering(answer, offsets, allowed)))
                 allowed[null] = True
                 columns["input_ids"].append(np.asarray(ids, dtype=np.int32))
                 columns["allowed"].append(allowed.astype(np.uint8))
@@ -141,22 +141,18 @@ class QuestionAnswering(Task):
                     columns.setdefault("token_type_ids", []).append(
                         np.asarray(encoded["token_type_ids"][i], dtype=np.int32)
                     )
-                columns["start"].append(start)
-                columns["end"].append(end)
-                columns.setdefault("null", []).append(null)
-                origin.append(begin + of_row[i])
+                columns["null"].append(null)
                 notes.append(offsets)
-        if not labelled:
-            del columns["start"], columns["end"]
+        if labelled:
+            columns["start"], columns["end"] = _labels(held, columns["null"])
         padding: dict[str, float] = {
             "input_ids": tokenizer.pad_token_id or 0,
             "token_type_ids": 0,
             "allowed": 0,
         }
         lengths = np.array([len(ids) for ids in columns["input_ids"]], dtype=int)
-        return Examples(
-            {**columns}, padding, np.asarray(origin, dtype=int), lengths, notes, self.options.max_length
-        )
+        origin = np.array([row for row, _ in held], dtype=int)
+        return Examples({**columns}, padding, origin, lengths, notes, self.options.max_length)
 
     def _short_questions(self, questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Questions cut, at a token's edge, to leave the passage over a third of the window, and more than a stride."""
@@ -222,7 +218,10 @@ class QuestionAnswering(Task):
                 best[place] = (score, int(offsets[int(first)][0]), int(offsets[int(last)][1]))
         out = []
         for row, (score, begin, stop), no_answer, spans in zip(rows, best, null, total):
-            text = str(row["context"])[begin:stop]
+            context = str(row["context"])
+            while begin < stop < len(context) and unicodedata.category(context[stop]).startswith("M"):
+                stop += 1  # a combining mark that the tokenizer dropped belongs to the character before it
+            text = context[begin:stop]
             begin += len(text) - len(text.lstrip())
             everything = np.logaddexp(spans, no_answer)
             detail = {
@@ -267,7 +266,7 @@ class QuestionAnswering(Task):
         out = np.zeros((len(rows), 7))
         for i, (row, answer) in enumerate(zip(rows, answers)):
             f1 = best_f1(answer.prediction, row["answers"])
-            has = bool(golds(row["answers"])[0])
+            has = bool(row["answers"])
             out[i] = (1, f1, exact(answer.prediction, row["answers"]), has, f1 * has, not has, f1 * (not has))
         return out
 
@@ -291,7 +290,7 @@ class QuestionAnswering(Task):
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         f1 = self.quality(rows, answers)
         golden = [golds(row["answers"])[0] for row in rows]
-        has = np.array([bool(g) for g in golden])
+        has = np.array([bool(row["answers"]) for row in rows])
         said = np.array([bool(a.prediction) for a in answers])
         kinds = []
         for name, group in (("has an answer", has), ("has none", ~has)):
@@ -314,27 +313,27 @@ class QuestionAnswering(Task):
         return tables
 
     def card_code(self) -> str:
-        o, threshold = self.options, self.state.get("no_answer_threshold")
-        null = (
-            f"    if float(start[0] + end[0] - best.max()) > {threshold!r}:\n        return \"\"\n"
-            if threshold is not None
-            else ""
-        )
+        threshold, o = self.state.get("no_answer_threshold"), self.options
+        given = "text" if threshold is None else f'"" if none - best > {threshold!r} else text'
         return (
             "def answer(question, context):\n"
-            f'    cut = {{"truncation": "only_second", "max_length": {o.max_length}}}\n'
-            "    inputs = tokenizer(question, context, return_offsets_mapping=True, return_tensors=\"pt\", **cut)\n"
-            '    offsets = inputs.pop("offset_mapping")[0]\n'
-            "    passage = torch.tensor([s == 1 for s in inputs.sequence_ids(0)])\n"
-            "    with torch.no_grad():\n"
-            "        start, end = predict(inputs)[0].unbind(-1)\n"
-            "    spans = torch.ones(len(start), len(start)).triu() - torch.ones(len(start), len(start))"
-            f".triu({o.max_answer_length})\n"
-            "    spans = (spans > 0) & passage[:, None] & passage[None]\n"
-            "    best = (start[:, None] + end[None]).masked_fill(~spans, -1e9)\n"
-            f"{null}"
-            "    first, last = divmod(int(best.argmax()), len(best))\n"
-            "    return context[offsets[first][0] : offsets[last][1]].strip()\n"
+            f'    inputs = tokenizer(question, context, truncation="only_second", max_length={o.max_length},\n'
+            f"                       stride={o.stride}, return_overflowing_tokens=True, return_offsets_mapping=True)\n"
+            '    best, text, none = -1e9, "", 1e9\n'
+            '    for i, offsets in enumerate(inputs["offset_mapping"]):  # windows of a long context\n'
+            "        passage = torch.tensor([s == 1 and b > a for s, (a, b) in zip(inputs.sequence_ids(i), offsets)])\n"
+            "        with torch.no_grad():\n"
+            "            window = {name: torch.tensor([inputs[name][i]]) for name in tokenizer.model_input_names}\n"
+            "            start, end = predict(window)[0].unbind(-1)\n"
+            "        spans = start[:, None] + end[None]\n"
+            "        allowed = passage[:, None] & passage[None] & "
+            f"torch.ones_like(spans).triu().tril({o.max_answer_length - 1}).bool()\n"
+            "        score, place = spans.masked_fill(~allowed, -1e9).flatten().max(0)\n"
+            "        none = min(none, float(start[0] + end[0]))\n"
+            "        if score > best:\n"
+            "            first, last = divmod(int(place), len(offsets))\n"
+            "            best, text = float(score), context[offsets[first][0] : offsets[last][1]].strip()\n"
+            f"    return {given}\n"
         )
 
 
@@ -344,16 +343,34 @@ def _first(ids: np.ndarray, token: int | None) -> int:
     return int(places[0]) if len(places) else 0
 
 
-def _token_span(
-    answer: Mapping[str, Any], offsets: np.ndarray, allowed: np.ndarray, null: int
-) -> tuple[int, int]:
-    """The tokens that cover the answer, or (null, null) if this window does not hold all of it."""
+Covering = tuple[int, int, int, int]
+
+
+def _covering(answer: Mapping[str, Any] | None, offsets: np.ndarray, allowed: np.ndarray) -> Covering | None:
+    """(first token, last token, begin, stop): the answer's tokens in a window, and the part of it they cover."""
+    if answer is None:
+        return None
     begin, stop = answer["start"], answer["start"] + len(answer["text"])
-    tokens = np.flatnonzero(allowed)
-    if not len(tokens) or offsets[tokens[0], 0] > begin or offsets[tokens[-1], 1] < stop:
-        return null, null
-    covering = tokens[(offsets[tokens, 1] > begin) & (offsets[tokens, 0] < stop)]
-    return (int(covering[0]), int(covering[-1])) if len(covering) else (null, null)
+    tokens = np.flatnonzero(allowed & (offsets[:, 1] > begin) & (offsets[:, 0] < stop))
+    if not len(tokens):
+        return None
+    first, last = int(tokens[0]), int(tokens[-1])
+    return first, last, max(begin, int(offsets[first, 0])), min(stop, int(offsets[last, 1]))
+
+
+def _labels(held: Sequence[tuple[int, Covering | None]], null: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Start and end per window: "no answer" where the window does not hold all that any window of the row does.
+
+    Not the whole answer is asked for, because tokenizers drop characters: spaces, marks, control signs.
+    """
+    whole: dict[int, tuple[int, int]] = {}
+    for row, span in held:
+        if span is not None:
+            begin, stop = whole.get(row, span[2:])
+            whole[row] = (min(begin, span[2]), max(stop, span[3]))
+    spans = [span if span is not None and span[2:] == whole[row] else None for row, span in held]
+    start = [none if span is None else span[0] for span, none in zip(spans, null)]
+    return start, [none if span is None else span[1] for span, none in zip(spans, null)]
 
 
 def _bands(title: str, what: str, sizes: np.ndarray, f1: np.ndarray, edges: tuple[int, ...]) -> Table:

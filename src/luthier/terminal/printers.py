@@ -203,7 +203,9 @@ def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
     out = console()
     for answer in answers:
         mark = Text("right", style="green") if answer["right"] else Text("wrong", style="red")
-        out.print(Text("  ") + mark + Text(f"  {answer['given']}"))
+        for place, line in enumerate(Text(answer["given"]).wrap(out, out.width - 9)):
+            line.rstrip()
+            out.print((Text(" " * 9) if place else Text("  ") + mark + Text("  ")) + line)
         expected = "" if answer["right"] else f"; expected: {answer['expected']}"
         _indent(out, f"answered: {answer['answered']} (confidence {answer['confidence']:.0%}){expected}", 9)
 

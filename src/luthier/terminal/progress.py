@@ -106,7 +106,7 @@ class Progress:
         pace.add(event)
         rate = pace.rows_per_second
         words = _join(
-            f"step {event.step:,}" + (f" of {pace.steps:,}" if pace.steps else ""),
+            f"step {event.step:,}" + (f"/{pace.steps:,}" if pace.steps else ""),
             f"epoch {event.epoch:.2f}",
             f"loss {pace.loss:.3f}" if pace.loss is not None else "",
             f"{rate:,.0f} rows/s" if rate and rate >= 10 else f"{rate:.1f} rows/s" if rate else "",
@@ -126,6 +126,7 @@ class _Quiet:
         self._timer: threading.Timer | None = None  # says what is being done once it takes long
 
     def note(self, text: str) -> None:
+        self._cancel()
         with contextlib.suppress(ValueError):  # a timer may outlive the stream by a moment
             print(text, file=self._stream, flush=True)
         self._last = self._clock()
@@ -146,12 +147,14 @@ class _Quiet:
         if what != self._what:
             self._cancel()
             self._what, self._share = what, 0.0
+        if total and done >= total:
+            return  # what is done is told by what follows
         waited = self._clock() - self._last
         share = done / total if total else 0.0
         moved = total and share - self._share >= SHARE_APART
         if waited >= SIGN_OF_LIFE or (waited >= SECONDS_APART and (moved or not total)):
             self._share = share
-            self.note(f"{what}: {words}" if what != "training" else words)
+            self.note(words if what == "training" else f"{what}: {words or 'still at it'}")
 
     def done(self) -> None:
         self._what = ""
@@ -183,7 +186,7 @@ class _Live:
             self._bars = Bars(
                 SpinnerColumn("line"),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=14),
+                BarColumn(bar_width=10),
                 TextColumn("{task.fields[words]}", markup=False),
                 console=self._console,
                 transient=True,
@@ -205,8 +208,11 @@ class _Live:
         if what != self._what or self._task is None:
             self.begin(what, quiet=True)
         assert self._task is not None
-        # At a bar's side "training" says it all in fewer words.
-        self._started().update(self._task, completed=done, total=total or None, words=words)
+        # A step line says what it is; its room is needed for the rest.
+        named = "" if what == "training" else what
+        self._started().update(
+            self._task, description=named, completed=done, total=total or None, words=words
+        )
 
     def done(self) -> None:
         if self._bars is not None and self._task is not None:
@@ -228,9 +234,7 @@ def _begin_text(event: Started) -> str:
 
 def _scored_text(event: Scored) -> str:
     key = _deciding(event.scores, event.score)
-    name, value = (
-        (measure(key).name, as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
-    )
+    name, value = (measure(key).name, as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
     trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
     best = ", the best so far" if event.best else ""
     return f"epoch {event.epoch:.4g}: validation {name} {value}, loss {event.loss:.3f}{trained}{best}"

@@ -1,0 +1,279 @@
+"""Question answering: spans to tokens and back, windows, the best span, the threshold."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from luthier.errors import LuthierError
+from luthier.records import Answer, Row
+from luthier.tasks import TASKS
+
+PIECES = [
+    *("Paris London lives the house 1,000 x").split(),
+    *("👨‍👩‍👧 ❤️ 🏳️‍🌈 🙂 𝒳𝓎𝓏 𐍈").split(),
+    *("cafe\u0301 e\u0301cole A\u030angstro\u0308m naïve Straße İzmir").split(),
+    *("שלום עולם مرحبا بالعالم שָׁלוֹם").split(),
+    *("漢字 仮名交じり文 ภาษาไทย हिन्दी ＡＢＣ ﬁne ½ ①").split(),
+]
+GLUE = [" ", " ", " ", "  ", "\r\n", "\n", "\t", "\u00a0", " \u200f", ", ", ". ", " (", ") ", "\u3000", "\u2028"]
+WINDOWS = [(16, 0), (24, 8), (48, 20), (384, 128)]
+
+
+def task(threshold: float | None = None, **options: int):
+    kind = TASKS["question-answering"]
+    return kind(kind.Options(**options), {"no_answer_threshold": threshold})
+
+
+def row(number: int, context: str, answer: str | None = None, start: int = 0, question: str = "where ?") -> Row:
+    spans = [] if answer is None else [{"text": answer, "start": start}]
+    return Row(str(number), {"question": question, "context": context, "answers": spans})
+
+
+def passage(draw: random.Random, pieces: int) -> tuple[str, list[tuple[int, int]]]:
+    """(context, where each piece begins and ends)."""
+    text, places = "", []
+    for _ in range(pieces):
+        piece = draw.choice(PIECES)
+        places.append((len(text), len(text) + len(piece)))
+        text += piece + draw.choice(GLUE)
+    return text, places
+
+
+def spans(count: int, seed: int, most: int) -> list[Row]:
+    draw, rows = random.Random(seed), []
+    for number in range(count):
+        context, places = passage(draw, draw.randint(1, 40))
+        first = draw.randrange(len(places))
+        last = min(len(places) - 1, first + draw.choice([0, 0, 1, 2, most]))
+        begin, stop = places[first][0], places[last][1]
+        rows.append(row(number, context, context[begin:stop], begin))
+    return rows
+
+
+@pytest.mark.parametrize("name", tiny.TOKENIZERS)
+@pytest.mark.parametrize(("max_length", "stride"), WINDOWS)
+def test_a_span_becomes_labels_and_the_same_span_again(name: str, max_length: int, stride: int) -> None:
+    """1,000 spans for each family of tokenizers and each window: 12,000 in all."""
+    rows = spans(1000, max_length, 3)
+    tokenizer = tiny.TOKENIZERS[name](PIECES)
+    subject = task(max_length=max_length, stride=stride, max_answer_length=1000)
+    examples = subject.encode(rows, tokenizer)
+    null = np.asarray(examples.columns["null"])
+    start, end = np.asarray(examples.columns["start"]), np.asarray(examples.columns["end"])
+    found: Counter[int] = Counter()
+    for i in np.flatnonzero(start != null):
+        one = rows[examples.rows[i]]
+        reduced = [np.array([0.0, -9.0, 0.0, start[i], end[i]])]
+        alone = type(examples)({}, {}, np.zeros(1, dtype=int), examples.lengths[[i]], [examples.notes[i]])
+        (answer,) = subject.answers([one], alone, reduced)
+        due = one["answers"][0]
+        assert (answer.prediction, answer.detail["start"]) == (due["text"], due["start"]), (name, one["context"])
+        found[int(examples.rows[i])] += 1
+    room = stride if max_length < 384 else 200
+    for number, one in enumerate(rows):
+        begin = one["answers"][0]["start"]
+        stop = begin + len(one["answers"][0]["text"])
+        places = tokenizer(one["context"], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if sum(a < stop and b > begin for a, b in places) <= room:
+            assert found[number], f"{one} is in no window"
+    assert len(found) >= {0: 300, 8: 500}.get(stride, 700)
+
+
+@pytest.mark.parametrize("name", tiny.TOKENIZERS)
+@pytest.mark.parametrize(("max_length", "stride"), WINDOWS)
+def test_windows_cover_every_token_and_overlap_by_the_stride(name: str, max_length: int, stride: int) -> None:
+    rows = spans(60, 1, 3)
+    tokenizer = tiny.TOKENIZERS[name](PIECES)
+    subject = task(max_length=max_length, stride=stride)
+    examples = subject.encode(rows, tokenizer)
+    assert examples.lengths.max() <= max_length
+    assert [len(ids) for ids in examples.columns["input_ids"]] == examples.lengths.tolist()
+    assert len(examples) > 2 * len(rows) or max_length > 24
+    question = tokenizer("where ?", add_special_tokens=False)["input_ids"]
+    front = tokenizer("where ?", "x").sequence_ids(0).index(1)
+    checked = 0
+    for number, one in enumerate(rows):
+        whole: list[int] = []
+        for i in np.flatnonzero(examples.rows == number):
+            ids = examples.columns["input_ids"][i].tolist()
+            assert ids[1 : 1 + len(question)] == question
+            allowed = examples.columns["allowed"][i].astype(bool)
+            assert allowed[0], "the first token stands for no answer"
+            assert not allowed[1:front].any()
+            assert not allowed[-1]
+            here = ids[front:-1]
+            if whole:
+                shared = min(stride, len(here))
+                assert here[:shared] == whole[len(whole) - shared :]
+                here = here[shared:]
+            whole += here
+            checked += 1
+        assert whole == tokenizer(one["context"], add_special_tokens=False)["input_ids"]
+    assert checked == len(examples)
+
+
+@pytest.mark.parametrize("name", tiny.TOKENIZERS)
+@pytest.mark.parametrize(("max_length", "stride"), [(16, 0), (16, 7), (20, 9), (28, 13), (64, 31), (384, 191), (384, 128)])
+def test_a_question_longer_than_the_window_is_cut(name: str, max_length: int, stride: int) -> None:
+    context = "anna lives in paris . " * 6
+    rows = [row(1, context, "paris", context.index("paris"), question="where does anna live " * 200)]
+    examples = task(max_length=max_length, stride=stride).encode(rows, tiny.TOKENIZERS[name]())
+    assert examples.lengths.max() <= max_length
+    covered = {o for note, ok in zip(examples.notes, examples.columns["allowed"]) for o in map(tuple, note[ok == 1][1:].tolist())}
+    assert max(stop for _, stop in covered) == len(context.rstrip())
+
+
+@pytest.mark.parametrize("context", ["", " ", "\r\n", "\u200f", "\u200b", "\x00", "\u0301"])
+@pytest.mark.parametrize("name", tiny.TOKENIZERS)
+def test_a_passage_of_nothing_has_no_answer(name: str, context: str) -> None:
+    subject = task(0.0)
+    rows = [row(1, context), row(2, "anna lives in paris", "paris", 14)]
+    examples = subject.encode(rows, tiny.TOKENIZERS[name]())
+    batch = examples.batch(range(len(examples)))
+    logits = torch.zeros(*batch["input_ids"].shape, 2)
+    answers = subject.answers(rows, examples, subject.reduce(logits, batch))
+    if not context.strip():
+        assert answers[0].prediction == ""
+    assert 0 <= answers[0].confidence <= 1
+
+
+def brute_force(row: Row, examples, indices: list[int], logits: torch.Tensor, reach: int) -> dict[str, float]:
+    """Every span of every window, one by one."""
+    best, none, every = (-np.inf, 0, 0), np.inf, []
+    for i in indices:
+        start, end = logits[i].double().numpy().T
+        allowed, offsets = examples.columns["allowed"][i], examples.notes[i]
+        none = min(none, start[0] + end[0])
+        places = [t for t in range(1, len(allowed)) if allowed[t]]
+        for a, b in itertools.combinations_with_replacement(places, 2):
+            if b - a < reach:
+                every.append(start[a] + end[b])
+                if every[-1] > best[0]:
+                    best = (every[-1], int(offsets[a][0]), int(offsets[b][1]))
+    total = np.logaddexp.reduce(every) if every else -np.inf
+    out = {"margin": none - best[0], "none": np.exp(none - np.logaddexp(total, none)), "text": row["context"][best[1] : best[2]]}
+    out["answer"] = np.exp(best[0] - np.logaddexp(total, none))
+    return out | {"always": np.exp(best[0] - total)}
+
+
+@pytest.mark.parametrize("reach", [1, 3, 30])
+def test_the_answer_is_the_best_span_of_all_windows(reach: int) -> None:
+    rows = tiny.questions(20)
+    subject = task(0.0, max_length=24, stride=8, max_answer_length=reach)
+    examples = subject.encode(rows, tiny.wordpiece())
+    assert len(examples) > 2 * len(rows)
+    batch = examples.batch(range(len(examples)))
+    logits = 3 * torch.randn(len(examples), batch["input_ids"].shape[1], 2, generator=torch.Generator().manual_seed(reach))
+    reduced = subject.reduce(logits, batch)
+    assert all(len(one) == 5 for one in reduced), "five numbers a window are kept, no logits"
+    answers = subject.answers(rows, examples, reduced)
+    assert len(answers) == len(rows)
+    answered = 0
+    for number, (one, answer) in enumerate(zip(rows, answers)):
+        expected = brute_force(one, examples, [i for i in range(len(examples)) if examples.rows[i] == number], logits, reach)
+        detail = answer.detail
+        assert detail["text"] == expected["text"]
+        assert one["context"][detail["start"] :].startswith(detail["text"])
+        assert detail["margin"] == pytest.approx(expected["margin"], abs=1e-4)
+        for name, key in (("answer", "answer_probability"), ("none", "no_answer_probability"), ("always", "always_probability")):
+            assert detail[key] == pytest.approx(expected[name], rel=1e-3)
+        assert 0 <= detail["answer_probability"] + detail["no_answer_probability"] <= 1 + 1e-9
+        assert answer.prediction == ("" if expected["margin"] > 0 else expected["text"])
+        key = "answer_probability" if answer.prediction else "no_answer_probability"
+        assert answer.confidence == detail[key]
+        answered += bool(answer.prediction)
+    assert answered >= 5
+
+
+def test_the_loss_is_that_of_start_and_end_over_what_may_be_pointed_at() -> None:
+    rows = tiny.questions(4)
+    subject = task(0.0, max_length=32, stride=8)
+    examples = subject.encode(rows, tiny.wordpiece())
+    batch = examples.batch(range(len(examples)))
+    logits = torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = subject.loss(logits, batch)
+    expected = 0.0
+    for i in range(len(examples)):
+        ok = torch.as_tensor(examples.columns["allowed"][i]).bool()
+        for column, name in ((0, "start"), (1, "end")):
+            line = logits[i, : len(ok), column][ok].double()
+            place = int(ok[: examples.columns[name][i]].sum())
+            expected += float((torch.logsumexp(line, 0) - line[place]).detach()) / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert not logits.grad[batch["allowed"] == 0].any(), "padding and question are never pushed up or down"
+    assert subject.weights(examples).tolist() == [1.0] * len(examples)
+
+
+def best_mean(margins: list[float], right: list[float], empty: list[float]) -> float:
+    cuts = sorted({m + d for m in margins for d in (-1e-6, 1e-6)})
+    return max(np.mean([e if m > cut else r for m, r, e in zip(margins, right, empty)]) for cut in cuts)
+
+
+def test_the_threshold_is_the_best_there_is() -> None:
+    draw, cases, ties = random.Random(0), 0, 0
+    for _ in range(300):
+        rows, answers, right, empty, margins = [], [], [], [], []
+        for number in range(draw.randint(1, 12)):
+            has = draw.random() < 0.6
+            text = draw.choice(["paris", "in paris", "rome", ""])
+            margin = 1e9 if not text else float(draw.choice([-3, -1, 0, 0.5, 2]) + draw.choice([0, 0, draw.random()]))
+            rows.append(row(number, "anna lives in paris", "paris" if has else None, 14))
+            answers.append(Answer(text, 0.5, {"text": text, "margin": margin, "answer_probability": 0.5, "no_answer_probability": 0.5}))
+            margins.append(margin)
+            empty.append(0.0 if has else 1.0)
+            right.append({"paris": 1.0, "in paris": 2 / 3}.get(text, 0.0) if has else float(not text))
+        subject = task(0.0)
+        subject.choose(rows, answers)
+        settled = subject.settle(rows, answers)
+        assert subject.score(rows, settled)["f1"] == pytest.approx(best_mean(margins, right, empty), abs=1e-9)
+        cases += 1
+        ties += len(set(margins)) < len(margins)
+    assert cases == 300
+    assert ties > 100
+
+
+def test_data_without_unanswerable_questions_gets_an_answer_every_time() -> None:
+    subject = task()
+    rows = tiny.questions(5, unanswerable=False)
+    subject.learn(rows)
+    assert subject.state == {"no_answer_threshold": None}
+    sure = {"text": "paris", "margin": 50.0, "always_probability": 0.9, "answer_probability": 0.1, "no_answer_probability": 0.8}
+    answers = [Answer("paris", 0.9, sure)] * len(rows)
+    subject.choose(rows, answers)
+    assert [(a.prediction, a.confidence) for a in subject.settle(rows, answers)] == [("paris", 0.9)] * len(rows)
+    subject.learn(tiny.questions(5))
+    assert subject.state == {"no_answer_threshold": 0.0}
+
+
+def test_rows_without_labels_are_encoded_without_them() -> None:
+    bare = [Row("1", {"question": "where ?", "context": "anna lives in paris"})]
+    examples = task().encode(bare, tiny.wordpiece())
+    assert {"start", "end"}.isdisjoint(examples.columns)
+    assert "token_type_ids" in examples.columns
+
+
+def test_an_answer_in_marks_that_the_tokenizer_drops_is_whole() -> None:
+    context = "le cafe\u0301, l'e\u0301cole\u0301 et ❤️ ici"
+    for word in ("cafe\u0301", "e\u0301cole\u0301", "❤️"):
+        one = row(1, context, word, context.index(word))
+        subject = task(0.0)
+        examples = subject.encode([one], tiny.wordpiece())
+        labels = [examples.columns[name][0] for name in ("start", "end")]
+        (answer,) = subject.answers([one], examples, [np.array([1.0, -1.0, 1.0, *labels])])
+        assert answer.prediction == word
+        assert unicodedata.category(word[-1]).startswith("M")
+
+
+@pytest.mark.parametrize("options", [{"max_length": 32, "stride": 16}, {"max_length": 15}, {"stride": -1}, {"max_answer_length": 0}])
+def test_windows_that_make_no_way_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises((ValueError, LuthierError)):
+        task(**options)
