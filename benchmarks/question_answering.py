@@ -249,7 +249,10 @@ def quality(args: Namespace, settings: Settings) -> int:
     demands = Demands()
     demands.add(f"luthier's F1 within {args.epochs:g} epochs", mean(us), 0.45)
     demands.add(
-        "F1 between the means, in spreads (most - least of the wider side)", abs(gap) / spread, 1, sign="<"
+        "F1 between the means, in spreads (most - least of the wider side)",
+        abs(gap) / max(spread, 1e-9),
+        1,
+        sign="<",
     )
     facts = found["quality-luthier"][0]
     body = (

@@ -65,7 +65,10 @@ def questions(contexts: int, seed: int = 0, unanswerable: bool = True) -> list[R
 
 
 def rows_for(task: str, count: int, seed: int = 0) -> list[Row]:
-    return reviews(count, seed) if task == "classification" else questions(-(-count // 3), seed)[:count]
+    """Rows that have nothing in common: of questions, one to a passage, of each kind in turn."""
+    if task == "classification":
+        return reviews(count, seed)
+    return [row for i, row in enumerate(questions(count, seed)) if i % 3 == i // 3 % 3]
 
 
 def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from luthier.engine import attention
 from luthier.engine.attention import _Attention, attend, use_cpu_attention
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from luthier.engine import device
 from luthier.engine.batches import Examples
 from luthier.engine.device import Machine, find_machine, keep_memory, peak_memory

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-
 from luthier.methods import METHODS
 from luthier.tasks import TASKS
 
@@ -24,7 +23,7 @@ def recipe(place: Path, model: Path, task: str, method: str, **settings: Any) ->
         data.write_text("".join(json.dumps({"id": row.id, **row.fields}) + "\n" for row in rows))
     windows = {"stride": 8} if task == "question-answering" else {}
     hidden = 64 if task == "question-answering" or model.name == "roberta" else 0
-    epochs = 70 if task == "question-answering" else 30
+    epochs = 50 if task == "question-answering" else 30
     return {
         "model": str(model),
         "task": {"name": task, "max_length": 40, **windows},

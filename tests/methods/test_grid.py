@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from grid_cells import GRID, ROWS, recipe
 from safetensors.torch import load_file, save_file
 
 import luthier
+import tiny
 from luthier.errors import LuthierError, ModelError, RunError
 from luthier.runs import read_json, read_jsonl, read_log, sha256_of, write_json
 from luthier.serve import Tuned

@@ -6,17 +6,17 @@ import random
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+import tiny
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
 
 NAMES = ["α", "b", "ç", "neg", "pos", "日本", "z z", "10"]
 
 
-def task(labels: list[str], **options: object) -> TASKS["classification"]:
+def task(labels: list[str], **options: object) -> TASKS[classification]:
     kind = TASKS["classification"]
     return kind(kind.Options(**options), {"labels": sorted(labels)})
 

@@ -145,7 +145,7 @@ def _labels(
             f'"{shown(rarest[0], 40)}" has {rarest[1]} of {total} rows ({rarest[1] / total:.1%}); '
             f"balanced, it would have {1 / len(counts):.1%}"
         )
-        fix = "judge by macro F1, weigh the classes, or add rows of the rare ones"
+        fix = "judge by macro F1, and add rows of the rare ones"
         yield Fault("warning", "imbalance", message, file, 0, form.target, shown(rarest[0]), fix)
 
 

@@ -39,7 +39,9 @@ class DataOptions(Section):
         "none: every row stands alone; unset: the task's own choice",
     )
     leakage: LeakagePolicy = Field(
-        "refuse", description="what happens when over 1 % of your own test or validation rows are in train"
+        "refuse",
+        description="what happens when over 1 % of your own test or validation rows are in train; "
+        "up to that, refuse leaves the shared rows out of train",
     )
 
     @field_validator("train")

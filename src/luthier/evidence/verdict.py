@@ -153,7 +153,7 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Agai
     difference = evaluation.differences.get(name, {}).get(primary)
     if difference is None or any(math.isnan(value) for value in difference):
         sentence = f"{_capital(who)} was not computed on these rows, so nothing was held against it."
-        remedy = "Run luthier evaluate RUN again; its messages say why the baseline failed."
+        remedy = "Train again and look at the lines that luthier train prints about its baselines."
         return _Against("missing", who, Finding(f"no-{name}", "warning", sentence, remedy=remedy))
     gain, low, high = _gain(difference, primary)
     ours, theirs = evaluation.scores[primary], evaluation.baselines[name][primary]

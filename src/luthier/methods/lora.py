@@ -94,8 +94,8 @@ class Lora(Method):
             return get_peft_model(model, config)
 
     def save(self, model: nn.Module, folder: Path, base: str) -> None:
-        model.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr,operator]
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
+        model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
         (folder / "README.md").unlink(missing_ok=True)  # peft's own card; luthier writes the real one
 
     def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:

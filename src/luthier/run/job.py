@@ -306,6 +306,7 @@ class _Job:
                 "untuned model, validation rows",
             )
             shadow.choose(rows["validation"], given)
+        self.untuned_state = shadow.state
         if not rows["test"]:
             return []
         given, _ = self.answers_to(
@@ -415,20 +416,23 @@ class _Job:
         from luthier.models.quiet import quiet_transformers
         from luthier.serve.predict import SETTINGS
 
+        from .prove import base_name
+
         self.emit(Phase("saving the model"))
-        from_hub = source.hub_id is not None and source.asked.startswith(source.hub_id)
+        base = base_name(source)
 
         def write(folder: Path) -> None:
             with quiet_transformers():
-                method.save(model, folder, source.hub_id if from_hub and source.hub_id else str(source.folder))
+                method.save(model, folder, base)
                 tokenizer.save_pretrained(folder)
             settings = {
                 "luthier": importlib.metadata.version("luthier"),
                 "task": self.recipe.task.model_dump(mode="json"),
                 "state": task.state,
+                "untuned_state": self.untuned_state,
                 "method": self.recipe.method.model_dump(mode="json"),
                 "base": {
-                    "name": source.hub_id if from_hub else self.recipe.model,
+                    "name": self.recipe.model if base == str(source.folder) else base,
                     "folder": str(source.folder),
                     "revision": source.revision,
                     "sha256": source.sha256,

@@ -137,11 +137,15 @@ def prepare(
             )
             if finding is not None:
                 prepared.findings.append(finding)
-    prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form)
+    prepared.faults += _shared(
+        prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form
+    )
     return prepared
 
 
-def _shared(splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form) -> list[Fault]:
+def _shared(
+    splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form
+) -> list[Fault]:
     """A fault for each row of the user's own files that stands in two splits.
 
     What they share with train `data.leakage` has judged by now: it is said, and stops nothing.

@@ -152,13 +152,19 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     return verdict
 
 
+def base_name(source: Source) -> str:
+    """What an adapter calls its base: the hub id it was fetched by, else its folder here, so that it loads offline."""
+    from_hub = source.hub_id is not None and source.asked.startswith(source.hub_id)
+    return source.hub_id if from_hub and source.hub_id else str(source.folder)
+
+
 def loading_code(proof: Proof) -> str:
     """Plain Python that loads model/ and answers, without luthier."""
     task, method = proof.task, proof.method
     labels = task.state.get("labels")
     places = 'FOLDER = "."  # where this file lies\n'
     if method.name == "lora":
-        base = proof.source.hub_id or str(proof.source.folder)
+        base = base_name(proof.source)
         places += f"BASE = {base!r}  # the base model: a hub id or its folder; sha256 {proof.source.sha256}\n"
     if labels:
         places += f"LABELS = {labels!r}\n"

@@ -156,7 +156,7 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
 
 
 def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Path) -> list[Answer]:
-    """What the starting model with a new head answers, under the tuned model's threshold."""
+    """What the starting model with a new head answers, its threshold chosen in the run as the tuned one's was."""
     import torch
 
     from luthier.methods import METHODS
@@ -167,8 +167,9 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     source = resolve(recipe.model, base=base)
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
-    raw = answer_rows(tuned.task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
-    return tuned.task.settle(rows, raw)
+    task = type(tuned.task)(tuned.task.options, tuned.untuned_state)
+    raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
+    return task.settle(rows, raw)
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -75,6 +75,7 @@ class Tuned:
     tokenizer: PreTrainedTokenizerBase
     machine: Machine
     token_budget: int
+    untuned_state: Mapping[str, Any]  # what the run chose for the model before training, to hold it against
 
     @classmethod
     def load(cls, folder: Path, dtype: str = "auto") -> Tuned:
@@ -104,7 +105,14 @@ class Tuned:
         if machine.bf16 and machine.device == "cpu":
             use_cpu_attention(_stock(model))
         tokenizer = load_tokenizer(base or resolve(str(folder)))
-        return cls(task, model.to(machine.device).eval(), tokenizer, machine, TOKEN_BUDGET[machine.device])
+        return cls(
+            task,
+            model.to(machine.device).eval(),
+            tokenizer,
+            machine,
+            TOKEN_BUDGET[machine.device],
+            settings["untuned_state"],
+        )
 
     def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
         raw = answer_rows(

@@ -127,6 +127,8 @@ class Task(ABC):
         for start in range(0, len(texts), 1000):
             part = texts[start : start + 1000]
             pairs = [t[1] for t in part] if len(self.form.inputs) == 2 else None
-            encoded = tokenizer([t[0] for t in part], pairs, truncation=False, return_attention_mask=False, verbose=False)
+            encoded = tokenizer(
+                [t[0] for t in part], pairs, truncation=False, return_attention_mask=False, verbose=False
+            )
             out += [len(ids) for ids in encoded["input_ids"]]
         return out

@@ -47,7 +47,7 @@ class TrainOptions(Section):
         "auto", description="what products are computed in; auto: what is faster here"
     )
     token_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        "auto", description="padded tokens in memory at once; speed only, never results"
+        "auto", description="padded tokens in memory at once; speed and memory, never the mathematics"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations instead of keeping them: less memory, slower"
