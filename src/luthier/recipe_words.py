@@ -262,13 +262,10 @@ def _unknown(spot: Spot, schema: type[BaseModel]) -> tuple[str, str]:
         return f"{said}. {NEEDLESS[plain]}", ""
     if any(k.path == ALIASES.get(plain) for k in everywhere):
         return f"{said}. luthier calls it {ALIASES[plain]}", ALIASES[plain]
-    homes = [k for k in everywhere if k.key == plain]
-    beside = [k for k in homes if k.path == spot.path]
+    beside = [k for k in everywhere if k.key == plain and k.path == spot.path]
     if beside:
         name = spot.section.model_fields["name"].default if "name" in own else "this block"
         return f"{said}: {name} has none. It is a key of {' and '.join(k.variant for k in beside)}", ""
-    if homes:
-        return f"{said}. It belongs at {_places(homes)}", homes[0].path
     here, there = nearest(word, own), nearest(word, [k.key for k in everywhere])
     if here and not (there and edit_distance(plain, there) < edit_distance(plain, here)):
         return _meant(said, spot.sibling(here))

@@ -111,7 +111,8 @@ def _leave(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
     print_error(found)
     if as_json:
         about = {"where": found.where, "found": found.found, "fix": found.fix, "exit_code": found.exit_code}
-        print_json({"error": about})
+        with contextlib.suppress(OSError):  # stdout itself may be what is full
+            print_json({"error": about})
     return found.exit_code
 
 

@@ -132,10 +132,12 @@ def _memory() -> int:
 
 
 def _write_zip(path: Path, facts: dict[str, Any]) -> None:
-    if path.exists():
-        from luthier.errors import InputError
+    from luthier.errors import InputError
 
+    if path.exists():
         raise InputError("it is already there", where=str(path), fix="name a new file with --zip")
+    if not path.parent.is_dir():
+        raise InputError("its folder is not there", where=str(path), fix=f"mkdir -p {path.parent}")
     crashes = _crashes()[-1:]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("environment.json", json.dumps(facts, indent=1, default=str))

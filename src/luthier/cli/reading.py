@@ -87,6 +87,10 @@ def predict(
         and output.samefile(source)
     ):
         raise InputError("it is the input, too", where=str(output), fix="name another file with --output")
+    if source is None and sys.stdin is None:
+        raise InputError(
+            "there is no standard input to read", where="predict", fix="name a file with --input"
+        )
     if output is not None and not output.parent.is_dir():
         raise InputError("its folder is not there", where=str(output), fix=f"mkdir -p {output.parent}")
     opened = load(run)

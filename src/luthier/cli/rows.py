@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -160,25 +161,31 @@ def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[in
             done, failed = done + 1, failed + ("error" in line)
         sys.stdout.flush()
         return done, failed
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    # A device or a pipe is written to as it is: a rename would put a file in its place.
+    whole = not output.exists() or output.is_file()
+    output = output.resolve()  # a link stays one
+    part = output.with_name(f".{output.name}.{os.getpid()}.part") if whole else output
     try:
-        part.touch()
+        if output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        file = part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n")
     except OSError as error:
         raise InputError(
             f"no file can be written there ({error.strerror})",
             where=str(output),
             fix="name another with --output",
         ) from None
-    with disk_errors(output.parent):
-        try:
-            with part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
-                for line in lines:
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    done, failed = done + 1, failed + ("error" in line)
+    try:
+        with disk_errors(output.parent), file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                done, failed = done + 1, failed + ("error" in line)
+            if whole:
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(output)
-        finally:
+                part.replace(output)
+    finally:
+        if whole:
             part.unlink(missing_ok=True)
     return done, failed
 

@@ -3,7 +3,7 @@
 Table, hashing and hub libraries are imported inside the functions that need them, so this costs milliseconds.
 """
 
-from .check import Checked, check, check_splits
+from .check import Checked, check, check_splits, unknown_labels
 from .leakage import apply, leaks
 from .load import Loaded, load
 from .near import near_duplicates
@@ -26,4 +26,5 @@ __all__ = [
     "near_duplicates",
     "split",
     "splits_in",
+    "unknown_labels",
 ]

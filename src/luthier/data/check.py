@@ -98,21 +98,7 @@ def _labels(
         return
     file, total = _of_file(rows), sum(counts.values())
     if allowed is not None:
-        asks = {label: did_you_mean(label, allowed) for label in counts if label not in allowed}
-        for row in rows:
-            label = row.get(form.target)
-            if label in asks:
-                message = f'the label "{shown(label, 40)}" is unknown. {asks[label]}'
-                yield Fault(
-                    "error",
-                    "unknown-label",
-                    message,
-                    row.file,
-                    row.line,
-                    form.target,
-                    shown(label),
-                    "correct it",
-                )
+        yield from unknown_labels(rows, form, allowed)
     if len(counts) == 1:
         label = next(iter(counts))
         message = f'every row is labelled "{shown(label, 40)}", expected at least two different labels'
@@ -147,6 +133,22 @@ def _labels(
         )
         fix = "judge by macro F1, and add rows of the rare ones"
         yield Fault("warning", "imbalance", message, file, 0, form.target, shown(rarest[0]), fix)
+
+
+def unknown_labels(
+    rows: Sequence[Row], form: Form, allowed: Collection[str], severity: FaultSeverity = "error"
+) -> Iterator[Fault]:
+    """A fault for every row whose label is none of `allowed`."""
+    asks: dict[str, str] = {}
+    for row in rows:
+        label = row.get(form.target)
+        if label is None or label in allowed:
+            continue
+        if label not in asks:
+            asks[label] = did_you_mean(label, allowed)
+        message = f'the label "{shown(label, 40)}" is unknown. {asks[label]}'
+        fix = "correct it, or add training rows of it"
+        yield Fault(severity, "unknown-label", message, row.file, row.line, form.target, shown(label), fix)
 
 
 def _answerable(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> Iterator[Fault]:

@@ -161,8 +161,8 @@ def _not_found(missing: list[Field], found: list[str], columns: Mapping[str, str
     free = [c for c in found if c not in columns.values()]
     lines = []
     for f in missing:
-        guess = nearest(f.name, free) or (free[0] if len(free) == 1 else "COLUMN")
-        lines.append(f"    {f.name}: {guess}")
+        guess = nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "COLUMN")
+        lines.append(f"    {f.name}: {shown(guess, 60)}")
     names = ", ".join(f'"{f.name}" ({f.help})' for f in missing)
     return DataError(
         f"no column for {names}; the columns are: {shown(', '.join(found), 300)}",

@@ -86,12 +86,11 @@ def apply(
         raise DataError(_sentence(found, share, name), where=f"data.{name}", fix=_REMEDY)
     kinds = {kind: sum(leak["kind"] == kind for leak in found) for kind in ("exact", "near", "group")}
     numbers: dict[str, Any] = {"rows": len(found), "share": share, **kinds}
+    id = "leakage" if name == "test" else f"leakage-{name}"
     ids = tuple(leak["row"] for leak in found)
     if policy == "report":
         severity: Literal["blocker", "warning"] = "blocker" if share > TOLERATED else "warning"
-        return list(train_rows), Finding(
-            "leakage", severity, _sentence(found, share, name), numbers, ids, _REMEDY
-        )
+        return list(train_rows), Finding(id, severity, _sentence(found, share, name), numbers, ids, _REMEDY)
     taken = {joined.find(i) for i in range(len(train_rows), len(train_rows) + len(other_rows))}
     kept = [row for i, row in enumerate(train_rows) if joined.find(i) not in taken]
     numbers["dropped"] = len(train_rows) - len(kept)
@@ -101,7 +100,7 @@ def apply(
         raise DataError(
             f"every training row is also in {name}", where=f"data.{name}", fix="give different files"
         )
-    return kept, Finding("leakage", "note", sentence, numbers, ids, "")
+    return kept, Finding(id, "note", sentence, numbers, ids, "")
 
 
 _REMEDY = (

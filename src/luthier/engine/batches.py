@@ -42,6 +42,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def only(self, indices: np.ndarray) -> Examples:
+        """These examples alone."""
+        columns: dict[str, Sequence[Any]] = {
+            name: [column[i] for i in indices] for name, column in self.columns.items()
+        }
+        notes = [self.notes[i] for i in indices] if len(self.notes) else ()
+        return Examples(columns, self.padding, self.rows[indices], self.lengths[indices], notes, self.limit)
+
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The examples as padded tensors, with `attention_mask` (1: token, 0: padding) unless nothing is padded."""
         out: Batch = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,22 @@ class HeadSpec:
     outputs: int
     pooled: bool
     peft_type: str
+
+
+def use_exact_head(model: nn.Module, names: Sequence[str]) -> None:
+    """Let the linear layers of the head modules `names` compute in fp32 inside autocast.
+
+    They are a sliver of the work, and logits rounded to the 8 bits of bf16 make ties where there are none: one
+    answer in eighty came out differently.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and set(names) & set(name.split(".")):
+            module.forward = partial(_exact, module)  # type: ignore[method-assign]
+
+
+def _exact(layer: nn.Linear, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        return nn.functional.linear(x.float(), layer.weight, layer.bias)
 
 
 def mean_pool(states: Tensor, mask: Tensor | None) -> Tensor:
@@ -67,7 +84,8 @@ class Head(nn.Module):
         self.std.copy_((squares / max(1, count) - mean.square()).clamp(min=1e-12).sqrt().clamp(min=1e-3))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers((features.float() - self.mean) / self.std)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.layers((features.float() - self.mean) / self.std)
 
 
 class FeatureModel(nn.Module):

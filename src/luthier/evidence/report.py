@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records import Table
+from ..runs import write_text
 from .calibration import calibration_finding
 from .content import ReportContent, count_text, memory_text, printable, time_text
 from .measures import as_text, interval_text, measure, number_text, signed
@@ -32,9 +33,7 @@ LONGEST_RECIPE = 40_000
 def write_report(path: Path | str, content: ReportContent) -> Path:
     """Write the report to `path`, whole or not at all; returns the path."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(render(content).encode("utf-8"))
-    part.replace(path)
+    write_text(path, render(content))
     return path
 
 

@@ -3,7 +3,7 @@
 | rule                                                                             | word          |
 |----------------------------------------------------------------------------------|---------------|
 | a finding is a blocker                                                           | do not use it |
-| the deciding score could not be computed                                         | not proven    |
+| there are no test rows, or the deciding score could not be computed              | not proven    |
 | the tuned model is worse than a baseline: the whole interval of the paired       | do not use it |
 | difference lies below zero                                                       |               |
 | a baseline (trivial, classical, untuned) was not computed                        | not proven    |
@@ -79,7 +79,7 @@ def decide(
         name: f"{plain} ({names[name]})" if names and name in names and name != "untuned" else plain
         for name, plain in PLAIN_NAMES.items()
     }
-    compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES]
+    compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES if evaluation.rows]
     few, reused = _few_rows(evaluation), _reused(ledger_count)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
     word, sentence, because = _rule(evaluation, primary, blockers, compared, few)
@@ -114,6 +114,8 @@ def _rule(
     if blockers:
         more = f" ({len(blockers) - 1} more findings forbid it too.)" if len(blockers) > 1 else ""
         return "do not use it", blockers[0].sentence + more, list(blockers)
+    if not evaluation.rows:
+        return "not proven", "There is no test split, so nothing about new rows is proven.", []
     if primary not in evaluation.scores:
         sentence = f"The deciding score, {measure(primary).name}, is not defined on these rows."
         return "not proven", sentence, _findings(missing)
@@ -219,7 +221,7 @@ def _worse_remedy(name: str) -> str:
 
 def _few_rows(evaluation: Evaluation) -> list[Finding]:
     rows, groups = evaluation.rows, evaluation.groups
-    if rows >= FEWEST_ROWS and groups >= FEWEST_GROUPS:
+    if not rows or (rows >= FEWEST_ROWS and groups >= FEWEST_GROUPS):
         return []
     if rows < FEWEST_ROWS:
         sentence = (

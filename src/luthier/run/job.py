@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier import config
+from luthier import __version__, config
 from luthier.errors import Interrupted, ModelError, ResourceError, RunError
 from luthier.methods import METHODS, Method, learned
 from luthier.records import Answer, Row
@@ -61,8 +62,9 @@ def train(
 
     kind = f"{checked.task.name}-{checked.method.name}"
     folder = new_run(Path(out) if out is not None else None, Path.cwd(), kind, home())
-    folder.set_status("running", step=0, base=str(base))
+    # In this order: what has a status is listed as a run, and without its recipe it could not be carried on.
     write_text(folder.recipe, config.dump(checked))
+    folder.set_status("running", step=0, base=str(base))
     return _carry_out(checked, base, folder, listen)
 
 
@@ -91,13 +93,15 @@ def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
     recipe = config.read_recipe(folder.recipe, Recipe)
     base = Path(status.get("base", "."))
     folder.set_status("running")
-    return _carry_out(recipe, base, folder, listen)
+    return _carry_out(recipe, base, folder, listen, again=True)
 
 
-def _carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None) -> Run:
+def _carry_out(
+    recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, *, again: bool = False
+) -> Run:
     """The work, with its end written into status.json whatever the end is."""
     with watching() as watch:
-        job = _Job(recipe, base, folder, listen, watch)
+        job = _Job(recipe, base, folder, listen, watch, again)
         try:
             job.run()
         except (KeyboardInterrupt, Interrupted):
@@ -132,9 +136,15 @@ class _Job:
     """One run's work. Methods follow the data's way, top to bottom."""
 
     def __init__(
-        self, recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, watch: Watch
+        self,
+        recipe: Recipe,
+        base: Path,
+        folder: RunFolder,
+        listen: Listener | None,
+        watch: Watch,
+        again: bool,
     ) -> None:
-        self.recipe, self.base, self.folder, self.watch = recipe, base, folder, watch
+        self.recipe, self.base, self.folder, self.watch, self.again = recipe, base, folder, watch, again
         self.listen = listen or (lambda event: None)
         self.step = 0
         self.training = False
@@ -220,9 +230,10 @@ class _Job:
         """The full recipe, its paths made absolute so that it repeats from any folder here, and the environment."""
         data = self.recipe.data
         here = {name: _absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
-        written = self.recipe.model_copy(
-            update={"data": data.model_copy(update=here), "model": _absolute(self.recipe.model, self.base)}
-        )
+        model = _absolute(self.recipe.model, self.base)
+        if source.folder.resolve() not in (Path(model), Path(model) / "model"):
+            model = self.recipe.model  # a folder of this name is here, and is not what the name means
+        written = self.recipe.model_copy(update={"data": data.model_copy(update=here), "model": model})
         write_text(self.folder.recipe, config.dump(written))
         write_json(self.folder.environment, environment(machine))
 
@@ -237,6 +248,7 @@ class _Job:
 
         from luthier.engine.attention import use_cpu_attention
         from luthier.engine.dropout import use_cheap_dropout
+        from luthier.engine.heads import use_exact_head
 
         self.emit(Phase("loading the model"))
         options = self.recipe.train
@@ -248,7 +260,9 @@ class _Job:
                 use_cpu_attention(model)
         if options.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        return method.apply(model, task.head()).to(machine.device)
+        model = method.apply(model, task.head())
+        use_exact_head(model, task.head().modules)
+        return model.to(machine.device)
 
     def keep_features(
         self, model: nn.Module, examples: dict[str, Examples], machine: Machine
@@ -280,10 +294,12 @@ class _Job:
         examples: Examples,
         machine: Machine,
         what: str,
+        exact: bool = True,
     ) -> tuple[list[Answer], float]:
         from luthier.serve import answer_examples
 
-        return answer_examples(task, model, rows, examples, machine, self.budget, self.progress(what))
+        progress = self.progress(what)
+        return answer_examples(task, model, rows, examples, machine, self.budget, progress, exact)
 
     def answer_untuned(
         self,
@@ -338,7 +354,7 @@ class _Job:
 
         def score(model: nn.Module) -> tuple[float, float, dict[str, float]]:
             given, loss = self.answers_to(
-                task, model, rows, examples["validation"], machine, "scoring the validation rows"
+                task, model, rows, examples["validation"], machine, "scoring the validation rows", exact=False
             )
             trial = type(task)(task.options, task.state)
             trial.choose(rows, given)
@@ -367,6 +383,7 @@ class _Job:
             score=score if rows else None,
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
+            again=self.again,
         )
         torch.manual_seed(self.recipe.seed)
         self.training = True
@@ -426,7 +443,7 @@ class _Job:
                 method.save(model, folder, base)
                 tokenizer.save_pretrained(folder)
             settings = {
-                "luthier": importlib.metadata.version("luthier"),
+                "luthier": __version__,
                 "task": self.recipe.task.model_dump(mode="json"),
                 "state": task.state,
                 "untuned_state": self.untuned_state,
@@ -567,13 +584,15 @@ def _commit() -> str:
 
 
 def _absolute(source: Any, base: Path) -> Any:
-    """A path as the whole path it stands for; fractions, hub ids and catalogue names as they are."""
+    """A path or pattern as the whole path it stands for; fractions, hub ids and catalogue names as they are."""
     if isinstance(source, list):
         return [_absolute(one, base) for one in source]
     if isinstance(source, str):
         for root in (base, Path.cwd()):
             if (root / source).exists():
                 return str((root / source).resolve())
+            if any(mark in source for mark in "*?[") and glob.glob(str(root / source), recursive=True):  # noqa: PTH207
+                return str(root.resolve() / source)
     return source
 
 

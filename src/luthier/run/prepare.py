@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.data import apply, check, check_splits, load, split
-from luthier.data.options import DataOptions
+from luthier.data import Loaded, apply, check, check_splits, load, split, unknown_labels
+from luthier.data.options import NO_GROUPS, DataOptions
 from luthier.errors import DataError
 from luthier.records import SPLITS, Fault, Finding, Form, Row, content_hash
 from luthier.tasks import Task
@@ -34,6 +34,7 @@ class Prepared:
     read: int
     moves: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    refusal: DataError | None = None  # why the rows could not be split; among the faults, too
 
     @property
     def errors(self) -> list[Fault]:
@@ -57,11 +58,12 @@ class Prepared:
         }
 
 
-def group_field(options: DataOptions, task: type[Task] | Task) -> str | None:
-    """The field whose equal values stay together: the recipe's, else the task's own."""
-    if options.group_by == "none":
+def group_field(options: DataOptions, task: Task, rows: Iterable[Row]) -> str | None:
+    """The field whose equal values make rows one unit: the recipe's, else the task's own; None if no row has it."""
+    if options.group_by == NO_GROUPS:
         return None
-    return options.group_by or task.form.group_by
+    name = options.group_by or task.form.group_by
+    return name if any(name in row.fields for row in rows) else None
 
 
 def prepare(
@@ -73,8 +75,8 @@ def prepare(
 ) -> Prepared:
     """Every row read, checked, and in exactly one split.
 
-    Never raises for faults in rows (they are in `faults`); DataError where nothing can be read, splits cannot be
-    filled, or the user's own test shares too many rows with training.
+    Never raises for faults in rows, for splits that cannot be filled, or for a test that shares too many rows with
+    training (they are in `faults`); DataError where a file cannot be read.
     """
     form = task.form
 
@@ -110,37 +112,88 @@ def prepare(
         columns=train.columns,
         read=sum(part.read for part in loaded.values()),
     )
+    prepared.faults += _unknown_labels(loaded, form)
     if prepared.errors and not train.rows:
         return prepared
-    emit(Phase("splitting", 0, len(train.rows)))
-    shares = {name: float(s) for name, s in sources.items() if isinstance(s, (int, float))}
+    try:
+        _divide(prepared, options, form, loaded, emit)
+    except DataError as error:
+        prepared.refusal, prepared.splits["train"] = error, train.rows
+        code = "leak" if error.where.startswith("data.") else "splits"
+        prepared.faults.append(Fault("error", code, error.found, error.where, fix=error.fix))
+        return prepared
+    prepared.faults += _shared(
+        prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form
+    )
+    if all(fault.code != "one-label" for fault in prepared.faults):
+        prepared.faults += _one_sided(prepared.splits["train"], form)
+    return prepared
+
+
+def _divide(
+    prepared: Prepared,
+    options: DataOptions,
+    form: Form,
+    loaded: Mapping[str, Loaded],
+    emit: Callable[[Event], None],
+) -> None:
+    """Fill the splits. What the user's own files share with data.train is judged before it is split, so that no
+    split made of it holds such rows either. DataError where that, or splitting, is refused.
+    """
+    rows = loaded["train"].rows
+    emit(Phase("splitting", 0, len(rows)))
+    for name in ("validation", "test"):
+        if name in loaded:
+            others = loaded[name].rows
+            rows, finding = apply(options.leakage, rows, others, form, name=name, group_by=options.group_by)
+            prepared.findings += [finding] if finding is not None else []
+    shares = {
+        name: float(share)
+        for name, share in (("validation", options.validation), ("test", options.test))
+        if not isinstance(share, str)
+    }
     divided = split(
-        train.rows,
+        rows,
         form,
         validation=shares.get("validation", 0.0),
         test=shares.get("test", 0.0),
         group_by=options.group_by,
-        say=lambda done: emit(Phase("looking for near copies", done, len(train.rows))),
+        say=lambda done: emit(Phase("looking for near copies", done, len(rows))),
     )
     prepared.moves = divided.moves
-    prepared.splits = {name: divided.rows(train.rows, name) for name in SPLITS}
-    for name in ("validation", "test"):
-        if name in loaded:
-            prepared.splits[name] = loaded[name].rows
-            prepared.splits["train"], finding = apply(
-                options.leakage,
-                prepared.splits["train"],
-                loaded[name].rows,
-                form,
-                name=name,
-                group_by=options.group_by,
-            )
-            if finding is not None:
-                prepared.findings.append(finding)
-    prepared.faults += _shared(
-        prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form
-    )
-    return prepared
+    prepared.splits = {
+        name: loaded[name].rows if name != "train" and name in loaded else divided.rows(rows, name)
+        for name in SPLITS
+    }
+
+
+def _unknown_labels(loaded: Mapping[str, Loaded], form: Form) -> list[Fault]:
+    """Rows of the user's own validation and test whose label training has not: they can only be answered wrongly.
+
+    An error where none of a file's labels is known, since then the labels are written in another way.
+    """
+    known = {row.get(form.target) for row in loaded["train"].rows}
+    if form[form.target].kind != "label" or not known:
+        return []
+    faults: list[Fault] = []
+    for name, part in loaded.items():
+        if name != "train":
+            some = any(row.get(form.target) in known for row in part.rows)
+            faults += unknown_labels(part.rows, form, known, "warning" if some else "error")
+    return faults
+
+
+def _one_sided(rows: list[Row], form: Form) -> list[Fault]:
+    """An error where the training split holds one label alone, or no answer: nothing can be learned from it."""
+    kind, found = form[form.target].kind, None
+    if kind == "label" and len({row.get(form.target) for row in rows}) == 1:
+        found = (
+            f'every training row is labelled "{rows[0][form.target]}", expected at least two different labels'
+        )
+    elif kind == "spans" and rows and not any(row.get(form.target) for row in rows):
+        found = "no training row has an answer, expected at least some"
+    fix = "add rows of the other kind to data.train, or leave more of them in it"
+    return [Fault("error", "one-label", found, rows[0].file, field=form.target, fix=fix)] if found else []
 
 
 def _shared(
@@ -160,6 +213,8 @@ def _shared(
 def refuse_errors(prepared: Prepared) -> None:
     """DataError listing the first errors, if there are any, or if there is nothing to train on."""
     errors = prepared.errors
+    if prepared.refusal is not None and len(errors) == 1:
+        raise prepared.refusal
     if errors:
         shown = "\n".join(f"  {sentence(fault)}" for fault in errors[:SHOWN])
         more = f"\n  and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""

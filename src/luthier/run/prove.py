@@ -78,10 +78,9 @@ def curve(folder: RunFolder) -> list[dict[str, Any]]:
 def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     """Score, find, decide; write predictions, scores.json, findings.json, report.html and the model card."""
     task, folder, splits = proof.task, proof.folder, proof.prepared.splits
-    group_by = group_field(proof.recipe.data, task)
-    shared = group_by if any(group_by in row.fields for row in splits["train"][:1]) else None
+    shared = group_field(proof.recipe.data, task, [row for rows in splits.values() for row in rows])
     for name, answers in proof.answers.items():
-        _write_predictions(folder, name, splits[name], answers, task)
+        _write_predictions(folder, name, splits[name], answers, task, shared)
     test, validation = splits["test"], splits["validation"]
     emit(Phase("scoring", 0, len(test)))
     rivals = baselines(task, splits["train"], test, emit) if test else {}
@@ -175,8 +174,14 @@ def loading_code(proof: Proof) -> str:
 
 
 def _write_predictions(
-    folder: RunFolder, name: str, rows: Sequence[Row], answers: Sequence[Answer], task: Task
+    folder: RunFolder,
+    name: str,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    task: Task,
+    shared: str | None,
 ) -> None:
+    """One line a row; `group` tells which rows are one unit, so that runs can be compared fairly."""
     from luthier.runs import write_jsonl
     from luthier.serve.predict import line
 
@@ -188,6 +193,7 @@ def _write_predictions(
         (
             {
                 **line(row, answer),
+                **({"group": content_hash(row, [shared])[:16]} if shared and shared in row.fields else {}),
                 "content": content_hash(row, names),
                 "expected": row[target],
                 "quality": round(float(q), 6),

@@ -10,7 +10,6 @@ from luthier import config
 from luthier.data import check as check_rows
 from luthier.data import load as load_rows
 from luthier.errors import DataError, RunError
-from luthier.evidence.baselines import classical, trivial
 from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
@@ -21,6 +20,7 @@ from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
 from .prepare import Prepared, group_field, prepare, sentence
+from .prove import baselines
 from .recipe import Recipe, read
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._tuned: Tuned | None = None
+        self._tuned: dict[str, Tuned] = {}
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, verdict={self.status().get('verdict')!r})"
@@ -69,9 +69,9 @@ class Run:
         """The loaded model. RunError if the run has none."""
         from luthier.serve import Tuned
 
-        if self._tuned is None:
-            self._tuned = Tuned.load(self.folder.model, dtype)
-        return self._tuned
+        if dtype not in self._tuned:
+            self._tuned[dtype] = Tuned.load(self.folder.model, dtype)
+        return self._tuned[dtype]
 
     def predict(
         self, rows: Iterable[Mapping[str, Any] | str], progress: Callable[[int, int], None] | None = None
@@ -118,19 +118,14 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     rows = loaded.rows
     answers = tuned.answers(rows, lambda done, total: emit(Phase("answering rows", done, total)))
     train = _training_rows(run, recipe, tuned.task, emit)
-    rivals: dict[str, list[Answer]] = {}
-    for name, baseline in (("trivial", trivial), ("classical", classical)):
-        emit(Phase(f"the {name} baseline"))
-        rivals[name] = baseline(tuned.task.form, train, rows)
+    rivals = baselines(tuned.task, train, rows, emit)
     emit(Phase("the untuned model"))
     rivals["untuned"] = _untuned_answers(recipe, tuned, rows, Path(run.status().get("base", ".")))
-    shared = group_field(options, tuned.task)
     inputs = [field.name for field in tuned.task.form.inputs]
     known = {tuple(str(row[name]) for name in inputs) for row in train}
     seen = [row.id for row in rows if tuple(str(row[name]) for name in inputs) in known]
-    found = score(
-        tuned.task, rows, answers, rivals, shared if shared in rows[0].fields else None, recipe.seed
-    ).as_json()
+    shared = group_field(options, tuned.task, rows)
+    found = score(tuned.task, rows, answers, rivals, shared, recipe.seed).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
     return {**found, "skipped": skipped, "seen_in_training": seen}
 
@@ -159,6 +154,7 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     """What the starting model with a new head answers, its threshold chosen in the run as the tuned one's was."""
     import torch
 
+    from luthier.engine.heads import FeatureModel
     from luthier.methods import METHODS
     from luthier.models import resolve
     from luthier.serve import answer_rows
@@ -167,6 +163,15 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     source = resolve(recipe.model, base=base)
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
+    if isinstance(model, FeatureModel) and isinstance(tuned.model, FeatureModel):
+        model.head.mean, model.head.std = (
+            tuned.model.head.mean,
+            tuned.model.head.std,
+        )  # of the training features
+    own = dict(tuned.model.named_buffers())
+    for name, buffer in model.named_buffers():
+        if name.startswith("head."):  # measured on the run's training rows before it was trained
+            buffer.copy_(own[name])
     task = type(tuned.task)(tuned.task.options, tuned.untuned_state)
     raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
     return task.settle(rows, raw)
@@ -193,6 +198,7 @@ def _contender(run: Run) -> Contender:
         evaluation=Evaluation.from_json(evaluation),
         quality={line["id"]: float(line["quality"]) for line in lines},
         hashes={line["id"]: line["content"] for line in lines},
+        groups={line["id"]: line["group"] for line in lines if "group" in line} or None,
         verdict=status.get("verdict") or "",
         trained_parameters=status.get("trained_parameters") or 0,
         seconds=sum(e["seconds"] for e in read_log(run.folder.events) if e.get("event") == "step"),
@@ -208,11 +214,7 @@ def check(
     if task is None:
         recipe, base = read(target, overrides)
         kind = TASKS[recipe.task.name](recipe.task)
-        try:
-            prepared = prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit)
-        except DataError as error:
-            return _refused(error, recipe, kind, base)
-        return _report(prepared)
+        return _report(prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit))
     form = TASKS[task].form
     emit(Phase("reading rows"))
     loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
@@ -239,38 +241,9 @@ def _report(prepared: Prepared) -> dict[str, Any]:
         "faults": [fault.as_json() for fault in prepared.faults],
         "facts": prepared.facts,
         "files": prepared.files,
-        "splits": whole["splits"],
+        "splits": None if prepared.refusal is not None else whole["splits"],
         "findings": whole["findings"],
     }
-
-
-def _refused(error: DataError, recipe: Recipe, task: Task, base: Path) -> dict[str, Any]:
-    """The report where splitting or leakage was refused: that refusal is one more fault beside the rows' own."""
-    loaded = load_rows(
-        recipe.data.train, task.form, columns=recipe.data.columns, format=recipe.data.format, base=base
-    )
-    checked = check_rows(loaded.rows, task.form)
-    fault = {
-        "severity": "error",
-        "code": "leak" if error.where.startswith("data.") else "splits",
-        "file": error.where,
-        "line": 0,
-        "field": "",
-        "value": "",
-        "message": error.found,
-        "fix": error.fix,
-    }
-    whole = Prepared(
-        {"train": loaded.rows},
-        [*loaded.faults, *checked.faults],
-        checked.facts,
-        loaded.files,
-        loaded.format,
-        loaded.columns,
-        loaded.read,
-    )
-    report = _report(whole)
-    return {**report, "faults": [*report["faults"], fault], "splits": None}
 
 
 def _tokenizer_here(model: str, base: Path) -> Any:

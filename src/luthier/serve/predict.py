@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,12 @@ def answer_examples(
     machine: Machine,
     token_budget: int,
     progress: Progress | None = None,
+    exact: bool = True,
 ) -> tuple[list[Answer], float]:
-    """(one answer a row in the rows' order, mean loss or NaN without labels), whatever the batches are."""
+    """(one answer a row in the rows' order, mean loss or NaN without labels), whatever the batches are.
+
+    `exact`: where bf16 leaves an answer in doubt it is computed again in fp32, so that bf16 gives fp32's answers.
+    """
     from luthier.engine.inference import run
 
     reduced: list[Any] = [None] * len(examples)
@@ -46,6 +49,12 @@ def answer_examples(
             reduced[place] = value
         if labelled:
             loss += float(task.loss(logits, batch))
+    if machine.bf16 and exact:
+        again = task.unsure(examples, reduced)
+        in_fp32 = replace(machine, dtype="float32")
+        for indices, batch, logits in run(model, examples.only(again), in_fp32, token_budget):
+            for place, value in zip(again[indices], task.reduce(logits, batch)):
+                reduced[place] = value
     weight = float(task.weights(examples).sum()) if labelled else 0.0
     return task.answers(rows, examples, reduced), loss / weight if weight else float("nan")
 
@@ -83,8 +92,8 @@ class Tuned:
 
         `dtype`: float32 for answers that are the same on every machine, bfloat16, or auto for what is faster here.
         """
-        from luthier.engine.attention import use_cpu_attention
         from luthier.engine.device import TOKEN_BUDGET, find_machine, keep_memory
+        from luthier.engine.heads import use_exact_head
         from luthier.models import home, load_tokenizer, resolve
 
         if not (folder / SETTINGS).is_file():
@@ -102,8 +111,7 @@ class Tuned:
         model = method.load(
             folder, base, task.head(), lambda source, fresh: task.build(source, {}, fresh=fresh)
         )
-        if machine.bf16 and machine.device == "cpu":
-            use_cpu_attention(_stock(model))
+        use_exact_head(model, task.head().modules)
         tokenizer = load_tokenizer(base or resolve(str(folder)))
         return cls(
             task,
@@ -111,7 +119,7 @@ class Tuned:
             tokenizer,
             machine,
             TOKEN_BUDGET[machine.device],
-            settings["untuned_state"],
+            settings.get("untuned_state", {}),
         )
 
     def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
@@ -147,6 +155,12 @@ class Tuned:
                     f". {did_you_mean(name, known)}" if known and name not in row else ""
                 )
                 raise DataError(found, where=f"row {number}", fix=fix)
+            if any("\ud800" <= letter <= "\udfff" for letter in row[name]):
+                raise DataError(
+                    f"{name} holds half a character (a lone surrogate)",
+                    where=f"row {number}",
+                    fix="correct the text: an emoji was cut in two",
+                )
         return Row(str(row.get("id", number)), {name: row[name] for name in inputs})
 
 
@@ -173,14 +187,6 @@ def _base(saved: Mapping[str, Any]) -> Source:
             fix=f"get {saved['name']} with sha256 {saved['sha256'][:16]}...",
         )
     return base
-
-
-def _stock(model: nn.Module) -> nn.Module:
-    """The transformers model inside whatever a method wrapped it in."""
-    for inner in ("get_base_model",):
-        with contextlib.suppress(AttributeError):
-            return getattr(model, inner)()
-    return getattr(model, "backbone", model)
 
 
 def in_batches(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from luthier.models import Source
 
 
+DOUBT = 0.15
+"""Scores nearer than this may change places in bf16: five times the usual error of a difference of logits."""
+
+
 class TaskOptions(Section):
     """The settings every task has."""
 
@@ -83,6 +87,10 @@ class Task(ABC):
     @abstractmethod
     def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
         """One answer a row, in the rows' order."""
+
+    def unsure(self, examples: Examples, reduced: Sequence[Any]) -> np.ndarray:
+        """Indices of examples whose answer hangs on less than bf16 can tell: they are computed again in fp32."""
+        return np.zeros(0, dtype=int)
 
     def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:  # noqa: B027, most tasks choose nothing
         """Fix on validation answers whatever is chosen after training (thresholds), into `state`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from luthier.records import Answer, Field, Form, Row, Table
 
-from .base import Task, TaskOptions
+from .base import DOUBT, Task, TaskOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,6 +118,14 @@ class Classification(Task):
 
     def reduce(self, logits: Tensor, batch: Batch) -> list[Any]:
         return list(logits.double().softmax(-1).cpu().numpy())
+
+    def unsure(self, examples: Examples, reduced: Sequence[Any]) -> np.ndarray:
+        """Where the two likeliest labels' logits are nearer than DOUBT."""
+        ordered = np.sort(np.stack(reduced), 1)
+        if ordered.shape[1] < 2:
+            return np.zeros(0, dtype=int)
+        with np.errstate(divide="ignore"):
+            return np.flatnonzero(np.log(ordered[:, -1]) - np.log(ordered[:, -2]) < DOUBT)
 
     def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
         out = []

@@ -23,7 +23,7 @@ from pydantic import model_validator
 
 from luthier.records import Answer, Field, Form, Row, Table
 
-from .base import Task, TaskOptions
+from .base import DOUBT, Task, TaskOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -185,7 +185,7 @@ class QuestionAnswering(Task):
         return masked[..., 0], masked[..., 1]
 
     def reduce(self, logits: Tensor, batch: Batch) -> list[Any]:
-        """Per window: the best span's tokens and score, "no answer"'s score, and log of the sum over all spans."""
+        """Per window: the best span's score, "no answer"'s, log of the sum over all spans, tokens, the second best."""
         import torch
 
         start, end = self._masked(logits, batch)
@@ -199,10 +199,10 @@ class QuestionAnswering(Task):
         for d in range(reach):
             spans[:, d, : length - d] = start[:, : length - d] + end[:, d:]
         flat = spans.view(rows, -1)
-        score, place = flat.max(1)
+        (score, second), place = flat.topk(2, 1).values.unbind(1), flat.argmax(1)
         first = place % length
         packed = torch.stack(
-            [score, null, torch.logsumexp(flat, 1), first, first + place // length], 1
+            [score, null, torch.logsumexp(flat, 1), first, first + place // length, second], 1
         ).double()
         return list(packed.cpu().numpy())
 
@@ -210,7 +210,7 @@ class QuestionAnswering(Task):
         best: list[tuple[float, int, int]] = [(-np.inf, 0, 0)] * len(rows)
         null = np.full(len(rows), np.inf)
         total = np.full(len(rows), -np.inf)
-        for i, (score, no_answer, spans, first, last) in enumerate(reduced):
+        for i, (score, no_answer, spans, first, last, _) in enumerate(reduced):
             place, offsets = int(examples.rows[i]), examples.notes[i]
             null[place] = min(null[place], no_answer)
             total[place] = np.logaddexp(total[place], spans)
@@ -234,6 +234,20 @@ class QuestionAnswering(Task):
             }
             out.append(self._decide(detail))
         return out
+
+    def unsure(self, examples: Examples, reduced: Sequence[Any]) -> np.ndarray:
+        """Every window of a row whose two best spans, or best span and threshold, are nearer than DOUBT."""
+        rows, values = examples.rows, np.stack(reduced)
+        best, second = (np.full(int(rows.max()) + 1, -np.inf) for _ in range(2))
+        null = np.full(len(best), np.inf)
+        for row, (score, no_answer, _, _, _, next_best) in zip(rows, values):
+            second[row] = max(second[row], min(best[row], score), next_best)
+            best[row], null[row] = max(best[row], score), min(null[row], no_answer)
+        threshold = self.state.get("no_answer_threshold")
+        doubt = best - second < DOUBT
+        if threshold is not None:
+            doubt |= np.abs(null - best - threshold) < DOUBT
+        return np.flatnonzero(doubt[rows])
 
     def _decide(self, detail: Mapping[str, Any]) -> Answer:
         threshold = self.state.get("no_answer_threshold")

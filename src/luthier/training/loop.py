@@ -60,6 +60,7 @@ class Training:
     score: Callable[[nn.Module], tuple[float, float, dict[str, float]]] | None
     fixed: dict[str, Any]  # what must be the same when a run is carried on
     stop: Callable[[], bool] = lambda: False
+    again: bool = False  # the run was begun before, perhaps without coming to a checkpoint
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,6 +82,8 @@ def fit(training: Training) -> Iterator[Event]:
     if last is not None:
         position = _restore(t, optimizer, named, last)
         yield Resumed(position.step, position.step)
+    elif t.again:
+        yield Resumed(0, 0)
     total, trained = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in named.values())
     yield Started(position.step, t.steps, len(t.examples), trained, total)
     stepper = _Stepper(t, optimizer, list(named.values()))
