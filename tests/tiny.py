@@ -89,7 +89,9 @@ def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:
     )
     names = {f"{n}_token": f"[{n.upper()}]" for n in ("pad", "unk", "cls", "sep", "mask")}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names
+    )
 
 
 def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
@@ -110,7 +112,15 @@ def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     plain.decoder = decoders.ByteLevel()
     plain.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
-    names = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+    names = {
+        "bos": "<s>",
+        "pad": "<pad>",
+        "eos": "</s>",
+        "unk": "<unk>",
+        "mask": "<mask>",
+        "cls": "<s>",
+        "sep": "</s>",
+    }
     return PreTrainedTokenizerFast(
         tokenizer_object=plain,
         model_max_length=length,
@@ -136,7 +146,15 @@ def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
     plain.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    names = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+    names = {
+        "bos": "<s>",
+        "pad": "<pad>",
+        "eos": "</s>",
+        "unk": "<unk>",
+        "mask": "<mask>",
+        "cls": "<s>",
+        "sep": "</s>",
+    }
     return PreTrainedTokenizerFast(
         tokenizer_object=plain,
         model_max_length=length,
@@ -149,12 +167,21 @@ TOKENIZERS: dict[str, Callable[..., Any]] = {"wordpiece": wordpiece, "byte-bpe":
 
 
 def save_model(folder: Path, architecture: str) -> Path:
-    """A model without a task's head, 32 wide, and its tokenizer, as transformers saves them."""
+    """A model without a task's head, 32 wide, and its tokenizer, as transformers saves them.
+
+    No pooler is in it, as in a model that was trained on masked words alone: where a class has one, it is new.
+    """
     import torch
     from transformers import AutoModel, BertConfig, DistilBertConfig, RobertaConfig
 
     spread = {"initializer_range": 0.2}  # wide enough that different rows get clearly different answers
-    shape = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64, **spread}
+    shape = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        **spread,
+    }
     torch.manual_seed(0)
     if architecture == "bert":
         tokenizer = wordpiece()
@@ -177,6 +204,7 @@ def save_model(folder: Path, architecture: str) -> Path:
             **spread,
         )
     with quiet_transformers():
-        AutoModel.from_config(config).save_pretrained(folder)
+        extra = {} if architecture == "distilbert" else {"add_pooling_layer": False}
+        AutoModel.from_config(config, **extra).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder

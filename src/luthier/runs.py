@@ -285,6 +285,24 @@ class RunFolder:
         with contextlib.suppress(OSError):
             _append(self.events, {**event, "time": round(time.time(), 3)})
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Work on the run, one process at a time; the system lets go if it dies. RunError if another holds it."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(ImportError):  # Windows: status.json alone tells
+                import fcntl
+
+                handle = os.open(self.path, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    fix = "wait for it, or stop that process"
+                    raise RunError("another process works on it", where=str(self.path), fix=fix) from None
+                except OSError:  # a file system without locks
+                    pass
+            yield
+
     def finished(self) -> bool:
         return self.status()["state"] == "finished"
 

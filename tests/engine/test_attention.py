@@ -17,7 +17,9 @@ from luthier.engine.attention import _Attention, attend, use_cpu_attention
 SHAPES = [(1, 1, 1, 4), (2, 2, 7, 16), (3, 4, 33, 8), (2, 12, 128, 32)]
 
 
-def inputs(shape: tuple[int, ...], padded: bool, dtype: torch.dtype = torch.bfloat16) -> tuple[list[Tensor], Tensor | None]:
+def inputs(
+    shape: tuple[int, ...], padded: bool, dtype: torch.dtype = torch.bfloat16
+) -> tuple[list[Tensor], Tensor | None]:
     rows, _, length, _ = shape
     draw = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, generator=draw).to(dtype).requires_grad_() for _ in range(3)]
@@ -71,15 +73,22 @@ def test_padding_gets_no_weight() -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("case", ["causal", "dropout", "float32", "cross", "float mask", "sinks"])
+@pytest.mark.parametrize(
+    "case", ["no gradient", "causal", "dropout", "float32", "cross", "float mask", "sinks"]
+)
 def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     called = []
     monkeypatch.setattr(attention._Attention, "apply", lambda *some: called.append(some))
-    monkeypatch.setattr("transformers.integrations.sdpa_attention.sdpa_attention_forward", _noting(sdpa_attention_forward, called))
+    monkeypatch.setattr(
+        "transformers.integrations.sdpa_attention.sdpa_attention_forward",
+        _noting(sdpa_attention_forward, called),
+    )
     (q, k, v), mask = inputs((2, 2, 6, 8), False, torch.float32 if case == "float32" else torch.bfloat16)
     settings = {}
+    if case == "no gradient":
+        q = q.detach()
     if case == "causal":
         settings = {"is_causal": True}
     if case == "dropout":
@@ -108,7 +117,9 @@ def _noting(function, called):
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_a_whole_model_answers_the_same_with_it(models: dict[str, Path], architecture: str) -> None:
+def test_a_whole_model_answers_the_same_with_it(
+    models, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoModel
 
     stock = AutoModel.from_pretrained(models[architecture]).eval()
@@ -122,19 +133,18 @@ def test_a_whole_model_answers_the_same_with_it(models: dict[str, Path], archite
     mask = (torch.arange(30) < torch.as_tensor(lengths)[:, None]).long()
     called = []
     original = _Attention.apply
-    with torch.inference_mode():
-        exact = stock(input_ids=ids, attention_mask=mask).last_hidden_state
-        same = swapped(input_ids=ids, attention_mask=mask).last_hidden_state
-        with torch.autocast("cpu", torch.bfloat16):
-            _Attention.apply = lambda *some: called.append(1) or original(*some)
-            try:
-                ours = swapped(input_ids=ids, attention_mask=mask).last_hidden_state
-            finally:
-                _Attention.apply = original
+    monkeypatch.setattr(_Attention, "apply", lambda *some: called.append(1) or original(*some))
+    exact = stock(input_ids=ids, attention_mask=mask).last_hidden_state
+    same = swapped(input_ids=ids, attention_mask=mask).last_hidden_state
     inside = mask.bool()
     assert torch.equal(exact[inside], same[inside]), "in float32 it is PyTorch's own function"
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            swapped(input_ids=ids, attention_mask=mask)
+        assert not called, "without a backward pass nothing is gained"
+        ours = swapped(input_ids=ids, attention_mask=mask).last_hidden_state
     assert len(called) == 2, "one call a layer"
-    assert float((ours - exact)[inside].abs().max()) < 0.08
+    assert float((ours - exact)[inside].detach().abs().max()) < 0.08
 
 
 def test_a_model_that_asked_for_other_attention_is_left_alone(models: dict[str, Path]) -> None:

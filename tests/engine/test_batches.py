@@ -93,7 +93,14 @@ def test_a_batch_without_padding_has_no_mask() -> None:
 
 @pytest.mark.parametrize(
     ("longest", "limit", "width"),
-    [(5, 0, 5), (5, 100, ROUND), (ROUND, 100, ROUND), (ROUND + 1, 100, 2 * ROUND), (97, 100, 100), (120, 100, 120)],
+    [
+        (5, 0, 5),
+        (5, 100, ROUND),
+        (ROUND, 100, ROUND),
+        (ROUND + 1, 100, 2 * ROUND),
+        (97, 100, 100),
+        (120, 100, 120),
+    ],
 )
 def test_widths_are_rounded_up_but_never_over_the_limit(longest: int, limit: int, width: int) -> None:
     batch = examples_of([longest, 2], limit).batch(np.array([0, 1]))

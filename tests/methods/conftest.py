@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,16 @@ import luthier
 
 
 @pytest.fixture(scope="session")
-def grid(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Iterator[dict[tuple[str, str, str], luthier.Run]]:
+def grid(
+    tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]
+) -> dict[tuple[str, str, str], luthier.Run]:
     place = tmp_path_factory.mktemp("grid")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LUTHIER_HOME", str(place / "home"))
         patch.setattr("luthier.run.prove.write_report", lambda path, content: path.write_text("<html>"))
-        yield {
-            (task, method, name): luthier.train(recipe(place, models[name], task, method), out=place / f"{task}-{method}-{name}")
+        return {
+            (task, method, name): luthier.train(
+                recipe(place, models[name], task, method), out=place / f"{task}-{method}-{name}"
+            )
             for task, method, name in GRID
         }

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 import luthier
+import tiny
 from luthier.errors import DataError, Interrupted, LuthierError, ModelError, ResourceError, RunError
 from luthier.run.job import dropout_settings
 from luthier.runs import read_json, read_jsonl, read_log, sha256_of, verified
@@ -50,8 +50,9 @@ def test_every_file_of_a_run_is_there(runs, cell) -> None:
     folder = runs[cell].path
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     weights = "adapter_model.safetensors" if cell[1] == "lora" else "model.safetensors"
-    due = "recipe.yaml environment.json data.json splits.jsonl events.jsonl scores.json findings.json report.html status.json "
-    due += "predictions/validation.jsonl predictions/test.jsonl model/README.md model/tokenizer.json model/luthier.json "
+    due = "recipe.yaml environment.json data.json splits.jsonl events.jsonl scores.json findings.json report.html "
+    due += "status.json predictions/validation.jsonl predictions/test.jsonl "
+    due += "model/README.md model/tokenizer.json model/luthier.json"
     assert {*due.split(), f"model/{weights}", "model/manifest.json"} <= names
     assert not [n for n in names if n.endswith((".bin", ".pt", ".pkl", ".pickle"))], "no pickle"
     assert not [n for n in names if ".luthier-" in n], "nothing staged is left"
@@ -77,7 +78,9 @@ def test_status_splits_and_data_say_what_was_done(runs, data, cell) -> None:
     assert facts["splits"] == counts
     assert (facts["read"], facts["kept"], facts["format"]) == (len(rows), len(rows), "jsonl")
     assert facts["files"][0]["sha256"] == sha256_of(data[cell[0]])
-    assert {"python", "torch", "transformers", "device", "threads", "commit", "command"} <= set(read_json(run.folder.environment))
+    assert {"python", "torch", "transformers", "device", "threads", "commit", "command"} <= set(
+        read_json(run.folder.environment)
+    )
 
 
 @pytest.mark.parametrize("cell", RUNS, ids="-".join)
@@ -101,7 +104,9 @@ def test_scores_have_intervals_and_stand_beside_baselines(runs, cell) -> None:
         assert 0 <= line["confidence"] <= 1
         assert {"prediction", "expected", "quality", "file", "line"} <= set(line)
     primary = "accuracy" if cell[0] == "classification" else "f1"
-    assert sum(line["quality"] for line in lines) / len(lines) == pytest.approx(test["scores"][primary], abs=1e-5)
+    assert sum(line["quality"] for line in lines) / len(lines) == pytest.approx(
+        test["scores"][primary], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("cell", RUNS, ids="-".join)
@@ -201,7 +206,9 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("number", "moment", "code"), STOPS.values(), ids=STOPS)
-def test_a_signal_saves_and_stops_and_a_resume_ends_the_same(runs, recipe, tmp_path: Path, number, moment, code) -> None:
+def test_a_signal_saves_and_stops_and_a_resume_ends_the_same(
+    runs, recipe, tmp_path: Path, number, moment, code
+) -> None:
     struck = []
 
     def strike(event) -> None:
@@ -274,7 +281,14 @@ def test_evidence_that_breaks_costs_no_weights(runs, recipe, run_home, tmp_path:
     assert "error" not in resumed.status()
 
 
-@pytest.mark.parametrize(("error", "text"), [(MemoryError(), ""), (RuntimeError("CUDA out of memory. Tried"), ""), (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "")])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), ""),
+        (RuntimeError("CUDA out of memory. Tried"), ""),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), ""),
+    ],
+)
 def test_too_little_memory_is_said_and_the_last_checkpoint_stays(recipe, tmp_path: Path, error, text) -> None:
     def strike(event) -> None:
         if isinstance(event, Step) and event.step == 5:
@@ -301,7 +315,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("spoil", FAULTS.values(), ids=FAULTS)
-def test_data_with_errors_is_refused_before_weights_are_loaded(recipe, tmp_path: Path, monkeypatch, spoil) -> None:
+def test_data_with_errors_is_refused_before_weights_are_loaded(
+    recipe, tmp_path: Path, monkeypatch, spoil
+) -> None:
     file = tmp_path / "rows.jsonl"
     good = [{"id": row.id, **row.fields} for row in tiny.reviews(120)]
     rows = [dict(row) for row in good]
@@ -310,7 +326,9 @@ def test_data_with_errors_is_refused_before_weights_are_loaded(recipe, tmp_path:
     asked = recipe()
     asked["data"]["train"] = str(file)
     with monkeypatch.context() as patch:
-        patch.setattr("luthier.models.load_pretrained", lambda *args, **kwargs: pytest.fail("weights were loaded"))
+        patch.setattr(
+            "luthier.models.load_pretrained", lambda *args, **kwargs: pytest.fail("weights were loaded")
+        )
         with pytest.raises(DataError) as caught:
             luthier.train(asked, out=tmp_path / "run")
         assert caught.value.exit_code == 2
@@ -382,11 +400,15 @@ def test_changed_data_cannot_carry_a_run_on(recipe, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 @pytest.mark.parametrize(("hidden", "attention"), [(0.0, 0.0), (0.3, 0.2), (0.2, 0.2), ("model", 0.0)])
-def test_dropout_settings_reach_every_architecture(models, architecture: str, hidden, attention: float) -> None:
+def test_dropout_settings_reach_every_architecture(
+    models, architecture: str, hidden, attention: float
+) -> None:
     from luthier.models import resolve
 
     found = dropout_settings(resolve(str(models[architecture])), hidden, attention)
-    names = {"distilbert": ("dropout", "attention_dropout")}.get(architecture, ("hidden_dropout_prob", "attention_probs_dropout_prob"))
+    names = {"distilbert": ("dropout", "attention_dropout")}.get(
+        architecture, ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    )
     expected = {names[1]: attention} | ({} if hidden == "model" else {names[0]: hidden})
     assert found == expected
 

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 
 import luthier
+import tiny
 from luthier.errors import DataError, RunError
 from luthier.runs import read_jsonl, read_log
 from luthier.serve import Tuned
@@ -20,15 +20,20 @@ SPANS = ("question-answering", "full")
 
 
 def plain(task: str, count: int, seed: int = 3) -> list[dict]:
-    return [{k: v for k, v in row.fields.items() if k not in ("label", "answers")} for row in tiny.rows_for(task, count, seed)]
+    return [
+        {k: v for k, v in row.fields.items() if k not in ("label", "answers")}
+        for row in tiny.rows_for(task, count, seed)
+    ]
 
 
-@pytest.mark.parametrize("cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join)
+@pytest.mark.parametrize(
+    "cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join
+)
 def test_a_run_predicts_what_it_predicted_in_training(runs, data, cell) -> None:
     lines = {line["id"]: line for line in read_jsonl(runs[cell].folder.predictions / "test.jsonl")}
     rows = [row for row in read_jsonl(data[cell[0]]) if row["id"] in lines]
     random.Random(0).shuffle(rows)
-    given = runs[cell].tuned("float32").predict(rows)
+    given = runs[cell].predict(rows)
     assert [line["id"] for line in given] == [row["id"] for row in rows]
     assert len(given) == len(lines) > 15
     for line in given:
@@ -52,8 +57,13 @@ def test_neighbours_and_batches_change_no_answer(runs, cell) -> None:
 
 
 def test_rows_are_numbered_unless_they_have_ids(runs) -> None:
-    tuned = runs[FULL].tuned("float32")
-    assert [x["id"] for x in tuned.predict(["a film", {"text": "a film"}, {"id": "q", "text": "x"}, {"id": 7, "text": "x"}])] == ["1", "2", "q", "7"]
+    tuned = runs[FULL].tuned()
+    assert [
+        x["id"]
+        for x in tuned.predict(
+            ["a film", {"text": "a film"}, {"id": "q", "text": "x"}, {"id": 7, "text": "x"}]
+        )
+    ] == ["1", "2", "q", "7"]
     assert tuned.predict([]) == []
     assert [x["id"] for x in tuned.predict(iter(["a", "b"]))] == ["1", "2"]
 
@@ -72,13 +82,13 @@ def test_rows_are_numbered_unless_they_have_ids(runs) -> None:
 )
 def test_rows_that_cannot_be_answered_are_named(runs, cell, rows, said) -> None:
     with pytest.raises(DataError) as caught:
-        runs[cell].tuned("float32").predict(rows)
+        runs[cell].predict(rows)
     assert all(part in str(caught.value) for part in said), str(caught.value)
 
 
 def test_progress_counts_every_row(runs) -> None:
     told = []
-    runs[FULL].tuned("float32").predict(plain("classification", 30), lambda done, total: told.append((done, total)))
+    runs[FULL].predict(plain("classification", 30), lambda done, total: told.append((done, total)))
     assert told[-1] == (30, 30)
     assert told == sorted(told)
 
@@ -86,10 +96,11 @@ def test_progress_counts_every_row(runs) -> None:
 # Evaluation
 
 
-@pytest.mark.parametrize("cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join)
+@pytest.mark.parametrize(
+    "cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join
+)
 def test_evaluating_the_test_rows_again_gives_the_run_s_own_scores(runs, data, cell, tmp_path: Path) -> None:
     run = luthier.load(runs[cell].path)
-    run.tuned("float32")
     held = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "test"}
     file = tmp_path / "again.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in read_jsonl(data[cell[0]]) if row["id"] in held))
@@ -106,7 +117,6 @@ def test_evaluating_the_test_rows_again_gives_the_run_s_own_scores(runs, data, c
 
 def test_evaluation_names_rows_that_training_has_seen_and_rows_it_skipped(runs, data, tmp_path: Path) -> None:
     run = luthier.load(runs[FULL].path)
-    run.tuned("float32")
     train = [line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"]
     rows = read_jsonl(data["classification"])[:40]
     rows += [{"id": "empty", "text": "", "label": "positive"}]
@@ -121,7 +131,6 @@ def test_evaluation_names_rows_that_training_has_seen_and_rows_it_skipped(runs, 
 def test_evaluation_scores_nothing_where_there_is_nothing(runs, tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text('{"text": "", "label": "x"}\n')
     run = luthier.load(runs[FULL].path)
-    run.tuned("float32")
     with pytest.raises(DataError, match="no row can be scored"):
         luthier.evaluate(run, str(tmp_path / "none.jsonl"))
     copy = tmp_path / "copy"
@@ -140,7 +149,9 @@ def test_evaluating_without_data_computes_nothing(runs, monkeypatch) -> None:
 
 
 def test_compare_pairs_runs_on_the_same_rows(runs) -> None:
-    found = luthier.compare([runs[FULL], runs["classification", "lora"], runs["classification", "frozen"]]).as_json()
+    found = luthier.compare(
+        [runs[FULL], runs["classification", "lora"], runs["classification", "frozen"]]
+    ).as_json()
     text = json.dumps(found)
     for name in ("classification-full", "classification-lora", "classification-frozen"):
         assert name in text
@@ -208,4 +219,4 @@ def test_a_run_tells_of_itself(runs) -> None:
     assert run.recipe.task.name == "classification"
     assert run.verdict["verdict"] == run.status()["verdict"]
     assert run.findings == run.verdict["findings"]
-    assert len(run.predict(["a lovely film"])) == 1, "in whatever precision this machine is faster"
+    assert len(run.predict(["a lovely film"])) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from luthier.tasks import TASKS
 NAMES = ["α", "b", "ç", "neg", "pos", "日本", "z z", "10"]
 
 
-def task(labels: list[str], **options: object) -> TASKS[classification]:
+def task(labels: list[str], **options: object) -> Any:
     kind = TASKS["classification"]
     return kind(kind.Options(**options), {"labels": sorted(labels)})
 
@@ -37,7 +38,9 @@ def test_scores_are_those_of_scikit_learn() -> None:
         subject = task(known)
         found = subject.score(rows, answers)
         assert found["accuracy"] == pytest.approx(accuracy_score(gold, given), abs=1e-12)
-        assert found["macro_f1"] == pytest.approx(f1_score(gold, given, average="macro", zero_division=0), abs=1e-12)
+        assert found["macro_f1"] == pytest.approx(
+            f1_score(gold, given, average="macro", zero_division=0), abs=1e-12
+        )
         assert subject.correct(rows, answers).tolist() == [a == b for a, b in zip(gold, given)]
         unseen += not set(gold) <= set(known)
         cases += 1
@@ -56,7 +59,9 @@ def test_counts_can_be_summed_over_any_rows() -> None:
     for i, sample in enumerate(drawn):
         a, b = [gold[j] for j in sample], [given[j] for j in sample]
         assert scores["accuracy"][i] == pytest.approx(accuracy_score(a, b), abs=1e-12)
-        assert scores["macro_f1"][i] == pytest.approx(f1_score(a, b, average="macro", zero_division=0), abs=1e-12)
+        assert scores["macro_f1"][i] == pytest.approx(
+            f1_score(a, b, average="macro", zero_division=0), abs=1e-12
+        )
 
 
 def test_tables_count_what_scikit_learn_counts() -> None:
@@ -66,7 +71,9 @@ def test_tables_count_what_scikit_learn_counts() -> None:
     names = sorted(NAMES[:5])
     by_label, confusion = tables
     assert [line[0] for line in by_label.rows] == names
-    assert [line[4] for line in by_label.rows] == [round(f, 4) for f in f1_score(gold, given, average=None, labels=names)]
+    assert [line[4] for line in by_label.rows] == [
+        round(f, 4) for f in f1_score(gold, given, average=None, labels=names)
+    ]
     assert [list(line[1:]) for line in confusion.rows] == confusion_matrix(gold, given, labels=names).tolist()
 
 

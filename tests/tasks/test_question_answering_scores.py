@@ -50,7 +50,12 @@ def official_scores(answers: list[list[str]], given: list[str]) -> dict[str, flo
     return out
 
 
-PIECES = ["the", "a", "an", "The", "AN", "theatre", "Paris", "paris", "PARIS,", "1,000", "1000", "3.5", "3", "5", "U.S.", "us", "-", "—", "–", "…", "!", "?!", "''", "“quoted”", '"q"', "café", "café", "straße", "STRASSE", "ＡＢＣ", "漢字", "仮名", "שלום", "مرحبا", "👨\u200d👩\u200d👧", "❤️", "ﬁne", "İstanbul", "ß", "ſ", "\xa0", "\u200b", "\u2028", "_", "$5", "a.b", "an-the"] + ["", " ", "\t", "\r\n"]
+TEXTS = (
+    "the a an The AN theatre Paris paris PARIS, 1,000 1000 3.5 3 5 U.S. us - — – … ! ?! '' “quoted” \"q\" café "
+    "cafe\u0301 straße STRASSE ＡＢＣ 漢字 仮名 שלום مرحبا 👨\u200d👩\u200d👧 ❤️ ﬁne İstanbul ß ſ "
+    "\u00a0 \u200b \u2028 _ $5 a.b an-the"
+)
+PIECES = [*TEXTS.split(" "), "", " ", "\t", "\r\n"]
 
 
 def text_of(draw: random.Random, most: int) -> str:
@@ -73,7 +78,10 @@ def subject():
 
 
 def rows_of(answers: list[list[str]]) -> list[Row]:
-    fields = [{"question": "q", "context": "c", "answers": [{"text": t, "start": 0} for t in some]} for some in answers]
+    fields = [
+        {"question": "q", "context": "c", "answers": [{"text": t, "start": 0} for t in some]}
+        for some in answers
+    ]
     return [Row(str(i), one) for i, one in enumerate(fields)]
 
 
@@ -109,7 +117,11 @@ def test_scores_of_many_rows_and_of_any_sample_of_them() -> None:
 
 
 def test_what_there_is_none_of_has_no_score() -> None:
-    assert set(subject().score(rows_of([["x"]]), [Answer("x", 1.0)])) == {"f1", "exact_match", "has_answer_f1"}
+    assert set(subject().score(rows_of([["x"]]), [Answer("x", 1.0)])) == {
+        "f1",
+        "exact_match",
+        "has_answer_f1",
+    }
     assert set(subject().score(rows_of([[]]), [Answer("", 1.0)])) == {"f1", "exact_match", "no_answer_f1"}
 
 

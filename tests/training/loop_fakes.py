@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
 import torch
 from accelerate import Accelerator
 
+import tiny
 from luthier.engine.batches import Examples
 from luthier.engine.device import Machine
 from luthier.engine.dropout import use_cheap_dropout
@@ -25,7 +25,7 @@ from luthier.models import resolve
 from luthier.records import Row
 from luthier.serve import answer_examples
 from luthier.tasks import TASKS
-from luthier.training import TrainOptions, Training
+from luthier.training import Training, TrainOptions
 from luthier.training.events import Event, Step
 
 FP32 = Machine("cpu", "float32", "test", 1)
@@ -66,12 +66,21 @@ def make(
     **options: Any,
 ) -> Training:
     """A Training of a classifier whose validation rows are eight others."""
-    settings = {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3, "token_budget": 4096, "dtype": "float32", **options}
+    settings = {
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "token_budget": 4096,
+        "dtype": "float32",
+        **options,
+    }
     kind = TASKS["classification"]
     task = kind(kind.Options(max_length=200), {"labels": sorted(tiny.CLASS_WORDS)})
     way = METHODS[method](METHODS[method].Options(**({"dropout": dropout} if method == "frozen" else {})))
     torch.manual_seed(seed)
-    network = task.build(resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0})
+    network = task.build(
+        resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
+    )
     use_cheap_dropout(network)
     network = way.apply(network, task.head())
     tokenizer = tiny.wordpiece()
@@ -133,7 +142,9 @@ def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
     """Twelve steps without dropout; what each process says it saw."""
     from luthier.training import fit
 
-    training = make(place / method, model, method=method, longest=40, dropout=0.0, token_budget=120, scored=False)
+    training = make(
+        place / method, model, method=method, longest=40, dropout=0.0, token_budget=120, scored=False
+    )
     events = list(fit(training))
     flat = torch.cat([t.flatten() for _, t in sorted(weights(training).items())])
     return {"losses": losses(events), "weights": flat.tolist(), "pieces": len(training.examples.taken)}
@@ -141,7 +152,10 @@ def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = {method: shared_run(method, Path(sys.argv[1]), Path(sys.argv[2])) for method in ("full", "frozen", "lora")}
+    given = {
+        method: shared_run(method, Path(sys.argv[1]), Path(sys.argv[2]))
+        for method in ("full", "frozen", "lora")
+    }
     rank = os.environ["RANK"]
     Path(sys.argv[1], f"rank-{rank}.json").write_text(json.dumps(given))
     assert np.isfinite(given["full"]["losses"]).all()

@@ -29,9 +29,21 @@ GOLDEN = Path(__file__).parent / "golden_losses.json"
 # One step, cut in any number of pieces
 
 
-def trained_in_pieces(folder: Path, model: Path, budget: int) -> tuple[list[float], dict[str, torch.Tensor], float]:
+def trained_in_pieces(
+    folder: Path, model: Path, budget: int
+) -> tuple[list[float], dict[str, torch.Tensor], float]:
     """Twenty steps of eight rows of 3 to 200 tokens: losses, weights, pieces a step."""
-    training = make(folder, model, rows=160, longest=200, dropout=0.0, epochs=1, token_budget=budget, learning_rate=2e-4, scored=False)
+    training = make(
+        folder,
+        model,
+        rows=160,
+        longest=200,
+        dropout=0.0,
+        epochs=1,
+        token_budget=budget,
+        learning_rate=2e-4,
+        scored=False,
+    )
     found = losses(list(fit(training)))
     assert len(found) == 20
     assert sorted(i for piece in training.examples.taken for i in piece) == list(range(160))
@@ -60,7 +72,9 @@ def test_cutting_a_step_into_more_pieces_changes_nothing(models, tmp_path: Path)
     assert weight_gap <= 1e-5
 
 
-def test_the_mean_of_micro_batch_means_would_be_noticed(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_of_micro_batch_means_would_be_noticed(
+    models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The mistake that training loops made until 2024, put in by hand: the bar above must not pass."""
 
     def naive(self, indices: np.ndarray) -> float:
@@ -99,9 +113,13 @@ def test_two_processes_learn_what_one_does(models, tmp_path: Path) -> None:
     }
     command = [sys.executable, str(tests / "loop_fakes.py"), str(tmp_path), str(models["bert"])]
     both = [
-        subprocess.Popen(command, env={**env, "RANK": r, "LOCAL_RANK": r}, stderr=subprocess.PIPE, text=True) for r in "01"
+        subprocess.Popen(command, env={**env, "RANK": r, "LOCAL_RANK": r}, stderr=subprocess.PIPE, text=True)
+        for r in "01"
     ]
-    alone = {method: shared_run(method, tmp_path / "alone", models["bert"]) for method in ("full", "frozen", "lora")}
+    alone = {
+        method: shared_run(method, tmp_path / "alone", models["bert"])
+        for method in ("full", "frozen", "lora")
+    }
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     for rank in "01":
@@ -175,7 +193,9 @@ def uninterrupted(models, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
-def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(models, tmp_path: Path, uninterrupted, cuts) -> None:
+def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(
+    models, tmp_path: Path, uninterrupted, cuts
+) -> None:
     whole, expected, final = uninterrupted
     steps: dict[int, float] = {}
     taken: dict[int, list[list[int]]] = {}
@@ -204,12 +224,18 @@ def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(models, tmp_pat
     assert digest(training) == final
     last = events[-1]
     assert isinstance(last, Stopped)
-    assert (last.reason, last.best_step, last.best_score) == (expected[-1].reason, expected[-1].best_step, expected[-1].best_score)
+    assert (last.reason, last.best_step, last.best_score) == (
+        expected[-1].reason,
+        expected[-1].best_step,
+        expected[-1].best_score,
+    )
 
 
 def test_dropout_takes_part_in_what_is_carried_on(models, tmp_path: Path, uninterrupted) -> None:
     """A guard for the test above: without the saved state of randomness it could not pass."""
-    assert losses(uninterrupted[1]) != losses(list(fit(make(tmp_path / "a", models["bert"], dropout=0.0, **OPTIONS))))
+    assert losses(uninterrupted[1]) != losses(
+        list(fit(make(tmp_path / "a", models["bert"], dropout=0.0, **OPTIONS)))
+    )
     cut_after(5)(make(tmp_path / "b", models["bert"], **OPTIONS))
     (saved,) = complete(tmp_path / "b")[-1:]
     original = loop_module.checkpoint.restore_random
@@ -283,8 +309,17 @@ def scripted(training: Training, scores: list[float]) -> dict[int, dict[str, tor
         ([0.1, 0.2, 0.3, 0.4, 0.9, 0.8], 1, 6, 5, "finished"),
     ],
 )
-def test_the_best_weights_are_kept_and_put_back(models, tmp_path: Path, scores, patience, scorings, best, reason) -> None:
-    training = make(tmp_path, models["bert"], eval_steps=2, save_steps=3, save_total_limit=2, early_stopping_patience=patience)
+def test_the_best_weights_are_kept_and_put_back(
+    models, tmp_path: Path, scores, patience, scorings, best, reason
+) -> None:
+    training = make(
+        tmp_path,
+        models["bert"],
+        eval_steps=2,
+        save_steps=3,
+        save_total_limit=2,
+        early_stopping_patience=patience,
+    )
     at = scripted(training, scores)
     events = list(fit(training))
     assert len(at) == scorings
@@ -299,7 +334,9 @@ def test_the_best_weights_are_kept_and_put_back(models, tmp_path: Path, scores, 
 
 
 def test_checkpoints_are_pruned_to_the_best_and_the_newest(models, tmp_path: Path) -> None:
-    training = make(tmp_path, models["bert"], eval_steps=3, save_steps=1, save_total_limit=3, early_stopping_patience=0)
+    training = make(
+        tmp_path, models["bert"], eval_steps=3, save_steps=1, save_total_limit=3, early_stopping_patience=0
+    )
     scripted(training, [0.9, 0.1, 0.1, 0.1])
     held = []
     for event in fit(training):
@@ -341,8 +378,8 @@ def test_half_an_epoch_is_half_of_one(models, tmp_path: Path) -> None:
 
 def test_every_setting_has_an_effect(models, tmp_path: Path) -> None:
     changes = {
-        "epochs": 1.5, "learning_rate": 1e-3, "batch_size": 12, "weight_decay": 0.5, "warmup_ratio": 0.5, "schedule": "cosine",
-        "clip": 0.01,
+        "epochs": 1.5, "learning_rate": 1e-3, "batch_size": 12, "weight_decay": 0.5,
+        "warmup_ratio": 0.5, "schedule": "cosine", "clip": 0.01,
     }  # fmt: skip
     found = {}
     for name, value in {"seed": 7, **changes}.items():
@@ -356,7 +393,9 @@ def test_every_setting_has_an_effect(models, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_step_that_is_no_number_stops_before_the_update_and_names_its_rows(models, tmp_path: Path, where: str) -> None:
+def test_a_step_that_is_no_number_stops_before_the_update_and_names_its_rows(
+    models, tmp_path: Path, where: str
+) -> None:
     training = make(tmp_path, models["bert"], save_steps=2, eval_steps=100)
     plain = training.objective.loss
 
@@ -419,7 +458,9 @@ def test_the_rate_of_each_step_is_the_one_used(models, tmp_path: Path) -> None:
     assert used[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
 
 
-def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(models, tmp_path: Path) -> None:
+def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(
+    models, tmp_path: Path
+) -> None:
     training = make(tmp_path, models["bert"], method="lora")
     groups = make_optimizer(training.model, 1e-3, 0.1).param_groups
     assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
@@ -429,14 +470,24 @@ def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(
 
 
 def test_gradients_are_clipped(models, tmp_path: Path) -> None:
-    free = [e.gradient_norm for e in fit(make(tmp_path / "a", models["bert"], clip=0, epochs=1)) if isinstance(e, Step)]
+    free = [
+        e.gradient_norm
+        for e in fit(make(tmp_path / "a", models["bert"], clip=0, epochs=1))
+        if isinstance(e, Step)
+    ]
     assert max(free) > 0.5
     training = make(tmp_path / "b", models["bert"], clip=0.25, epochs=1)
     norms = []
     original = torch.optim.AdamW.step
 
     def step(self, *args, **kwargs):
-        norms.append(float(torch.nn.utils.get_total_norm([p.grad for g in self.param_groups for p in g["params"] if p.grad is not None])))
+        norms.append(
+            float(
+                torch.nn.utils.get_total_norm(
+                    [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
+                )
+            )
+        )
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -448,7 +499,9 @@ def test_gradients_are_clipped(models, tmp_path: Path) -> None:
 
 def test_the_first_twenty_losses_are_those_on_file(models, tmp_path: Path) -> None:
     """A change that moves them says so, and writes new ones: LUTHIER_WRITE_GOLDEN=1 pytest tests/training."""
-    found = losses(list(fit(make(tmp_path, models["bert"], rows=80, batch_size=8, epochs=2, early_stopping_patience=0))))
+    found = losses(
+        list(fit(make(tmp_path, models["bert"], rows=80, batch_size=8, epochs=2, early_stopping_patience=0)))
+    )
     assert len(found) == 20
     if os.environ.get("LUTHIER_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps([round(x, 7) for x in found], indent=1) + "\n")

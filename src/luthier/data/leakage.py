@@ -86,7 +86,7 @@ def apply(
         raise DataError(_sentence(found, share, name), where=f"data.{name}", fix=_REMEDY)
     kinds = {kind: sum(leak["kind"] == kind for leak in found) for kind in ("exact", "near", "group")}
     numbers: dict[str, Any] = {"rows": len(found), "share": share, **kinds}
-    id = "leakage" if name == "test" else f"leakage-{name}"
+    id = "leakage" if name == "test" else "leakage-validation"
     ids = tuple(leak["row"] for leak in found)
     if policy == "report":
         severity: Literal["blocker", "warning"] = "blocker" if share > TOLERATED else "warning"

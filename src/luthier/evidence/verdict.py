@@ -196,7 +196,7 @@ def _rows_to_settle(gain: float, low: float, high: float, rows: int) -> int | No
     if not math.isfinite(needed) or needed > MOST_ROWS:
         return None
     size = 10 ** max(0, math.floor(math.log10(needed)) - 1)
-    return max(rows + 1, math.ceil(needed / size) * size)
+    return max(rows + 1, FEWEST_ROWS, math.ceil(needed / size) * size)
 
 
 def _settle(needed: int | None) -> str:

@@ -175,7 +175,8 @@ def _from_catalogue(name: str, fetch_missing: bool, say: Say, progress: Progress
         raise ModelError(
             f"{name} is a data set, not a model",
             where=name,
-            fix=f"`luthier models get {name}` prints its file, which goes under data: train; models: {', '.join(MODELS)}",
+            fix=f"`luthier models get {name}` prints its file, which goes under data.train; "
+            f"models: {', '.join(MODELS)}",
         )
     if not fetch_missing and not here(entry):
         raise ModelError(f"{name} is not on this machine", where=name, fix=f"luthier models get {name}")

@@ -62,14 +62,16 @@ def train(
 
     kind = f"{checked.task.name}-{checked.method.name}"
     folder = new_run(Path(out) if out is not None else None, Path.cwd(), kind, home())
-    # In this order: what has a status is listed as a run, and without its recipe it could not be carried on.
+    # Before its status: what has one is listed as a run, and without a recipe it could not be carried on.
     write_text(folder.recipe, config.dump(checked))
-    folder.set_status("running", step=0, base=str(base))
     return _carry_out(checked, base, folder, listen)
 
 
 def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
-    """Carry a run on from its newest checkpoint (default: the newest unfinished run). A finished one is returned as is."""
+    """Carry a run on from its newest checkpoint; a finished one is returned as is.
+
+    Without `run` it is the newest unfinished one.
+    """
     from luthier.models import home
 
     folder = find_run(run, home(), Path.cwd()) if run is not None else newest_unfinished(home())
@@ -92,7 +94,6 @@ def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
         )
     recipe = config.read_recipe(folder.recipe, Recipe)
     base = Path(status.get("base", "."))
-    folder.set_status("running")
     return _carry_out(recipe, base, folder, listen, again=True)
 
 
@@ -100,7 +101,8 @@ def _carry_out(
     recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, *, again: bool = False
 ) -> Run:
     """The work, with its end written into status.json whatever the end is."""
-    with watching() as watch:
+    with folder.held(), watching() as watch:
+        folder.set_status("running", base=str(base))
         job = _Job(recipe, base, folder, listen, watch, again)
         try:
             job.run()
@@ -249,6 +251,7 @@ class _Job:
         from luthier.engine.attention import use_cpu_attention
         from luthier.engine.dropout import use_cheap_dropout
         from luthier.engine.heads import use_exact_head
+        from luthier.models.quiet import quiet_transformers
 
         self.emit(Phase("loading the model"))
         options = self.recipe.train
@@ -259,7 +262,8 @@ class _Job:
             if machine.bf16:
                 use_cpu_attention(model)
         if options.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            with quiet_transformers():  # its newer name came after 5.17, and this one warns since
+                model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         model = method.apply(model, task.head())
         use_exact_head(model, task.head().modules)
         return model.to(machine.device)

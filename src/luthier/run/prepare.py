@@ -172,13 +172,13 @@ def _unknown_labels(loaded: Mapping[str, Loaded], form: Form) -> list[Fault]:
 
     An error where none of a file's labels is known, since then the labels are written in another way.
     """
-    known = {row.get(form.target) for row in loaded["train"].rows}
-    if form[form.target].kind != "label" or not known:
+    if form[form.target].kind != "label" or not loaded["train"].rows:
         return []
+    known = {row[form.target] for row in loaded["train"].rows}
     faults: list[Fault] = []
     for name, part in loaded.items():
         if name != "train":
-            some = any(row.get(form.target) in known for row in part.rows)
+            some = any(row[form.target] in known for row in part.rows)
             faults += unknown_labels(part.rows, form, known, "warning" if some else "error")
     return faults
 

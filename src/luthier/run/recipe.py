@@ -78,7 +78,7 @@ def read(
     if isinstance(recipe, Mapping):
         return config.check(recipe, Recipe, overrides), Path.cwd()
     path = Path(recipe)
-    return config.read_recipe(path, Recipe, overrides), path.absolute().parent
+    return config.read_recipe(path, Recipe, overrides), path.parent.resolve()
 
 
 def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) -> str:

@@ -145,8 +145,21 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
     """The rows the run was trained on, read again from its recipe and splits.jsonl."""
     options, base = recipe.data, Path(run.status().get("base", "."))
     emit(Phase("reading the training rows"))
-    loaded = load_rows(options.train, task.form, columns=options.columns, format=options.format, base=base)
     split = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"}
+    try:
+        loaded = load_rows(
+            options.train, task.form, columns=options.columns, format=options.format, base=base
+        )
+        missing = len(split - {row.id for row in loaded.rows})
+        problem = f"{missing:,} of {len(split):,} are gone" if missing else ""
+    except DataError as error:
+        problem = f"{error.where}: {error.found}"
+    if problem:
+        raise RunError(
+            f"the baselines learn from the rows it was trained on, and these cannot be read again ({problem})",
+            where=str(run.path),
+            fix=f"put the files back as {run.folder.recipe} names them",
+        )
     return [row for row in loaded.rows if row.id in split]
 
 

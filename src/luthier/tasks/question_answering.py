@@ -159,7 +159,11 @@ class QuestionAnswering(Task):
         room = self.options.max_length - tokenizer.num_special_tokens_to_add(pair=True) - self.options.stride
         longest = max(1, min(int(self.options.max_length * 0.6) - self.options.stride // 2, room - 1))
         encoded = tokenizer(
-            questions, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+            questions,
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
         )
         return [
             q if len(offsets) <= longest else q[: offsets[longest - 1][1]]
@@ -257,7 +261,11 @@ class QuestionAnswering(Task):
         return Answer(detail["text"], confidence, detail)
 
     def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
-        """The threshold with the best mean F1 on these rows, in the middle between two rows' margins."""
+        """The threshold with the best mean F1 on these rows, in the middle between two rows' margins.
+
+        Of several as good, the one nearest to zero, which is the model's own: answers that are wrong either way must
+        not teach it to be silent.
+        """
         if self.state.get("no_answer_threshold") is None or not rows:
             return
         margins = np.array([a.detail["margin"] for a in answers])
@@ -269,8 +277,9 @@ class QuestionAnswering(Task):
         totals = np.concatenate([[0.0], np.cumsum(gain)])
         edges = np.concatenate([[margins[order[0]] - 2], margins[order], [margins[order[-1]] + 2]])
         # Rows of equal margin are answered together or not at all.
-        k = int(np.where(edges[:-1] < edges[1:], totals, -np.inf).argmax())
-        self.state["no_answer_threshold"] = float((edges[k] + edges[k + 1]) / 2)
+        totals = np.where(edges[:-1] < edges[1:], totals, -np.inf)
+        thresholds = ((edges[:-1] + edges[1:]) / 2)[totals >= totals.max() - 1e-9]
+        self.state["no_answer_threshold"] = float(thresholds[np.abs(thresholds).argmin()])
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
         return [self._decide(answer.detail) for answer in answers]
