@@ -164,6 +164,29 @@ def test_another_seed_gives_other_weights_and_the_same_splits(runs, recipe, tmp_
     one, other = runs["classification", "full"], luthier.train(recipe(seed=8), out=tmp_path / "other")
     assert weights(one) != weights(other)
     assert one.folder.splits.read_bytes() == other.folder.splits.read_bytes()
+    tokens = [
+        [e["tokens"] for e in read_log(run.folder.events) if e["event"] == "step"] for run in (one, other)
+    ]
+    assert tokens[0] != tokens[1], "the rows come in another order, too"
+
+
+def test_the_threshold_is_the_best_on_validation_and_is_kept_with_the_model(runs) -> None:
+    from luthier.tasks.question_answering import best_f1
+
+    run = runs["question-answering", "full"]
+    threshold = read_json(run.folder.model / "luthier.json")["state"]["no_answer_threshold"]
+    lines = read_jsonl(run.folder.predictions / "validation.jsonl")
+
+    def score(at: float) -> float:
+        given = ["" if line["margin"] > at else line["text"] for line in lines]
+        return sum(best_f1(text, line["expected"]) for text, line in zip(given, lines)) / len(lines)
+
+    best = max(score(line["margin"] + side) for line in lines for side in (-1e-6, 1e-6))
+    assert score(threshold) == pytest.approx(best)
+    assert threshold != 0.0
+    for name in ("validation", "test"):
+        for line in read_jsonl(run.folder.predictions / f"{name}.jsonl"):
+            assert line["prediction"] == ("" if line["margin"] > threshold else line["text"])
 
 
 def test_the_command_line_and_another_hash_seed_change_nothing(runs, recipe, tmp_path: Path) -> None:

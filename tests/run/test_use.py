@@ -12,6 +12,8 @@ import pytest
 import luthier
 import tiny
 from luthier.errors import DataError, RunError
+from luthier.run.job import _Job
+from luthier.run.use import _untuned_answers
 from luthier.runs import read_jsonl, read_log
 from luthier.serve import Tuned
 
@@ -113,6 +115,23 @@ def test_evaluating_the_test_rows_again_gives_the_run_s_own_scores(runs, data, c
     for baseline, scores in own["baselines"].items():
         assert found["baselines"][baseline] == pytest.approx(scores, abs=1e-9), baseline
     assert found["seen_in_training"] == found["skipped"] == []
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora"])
+def test_other_data_is_held_against_the_untuned_model_of_the_run(
+    recipe, method, tmp_path: Path, monkeypatch
+) -> None:
+    seen = []
+    answer = _Job.answer_untuned
+    monkeypatch.setattr(
+        _Job, "answer_untuned", lambda *some: seen.append((some[3], answer(*some))) or seen[-1][1]
+    )
+    run = luthier.train(recipe("classification", method, epochs=0.5), out=tmp_path / "run")
+    ((prepared, in_run),) = seen
+    again = _untuned_answers(run.recipe, run.tuned(), prepared.splits["test"], tmp_path)
+    assert len(again) == len(in_run) > 20
+    for one, other in zip(in_run, again):
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
 
 
 def test_evaluation_names_rows_that_training_has_seen_and_rows_it_skipped(runs, data, tmp_path: Path) -> None:
