@@ -326,6 +326,16 @@ def test_out(tmp_path: Path) -> None:
             new_run(out, tmp_path, "k", home)
         assert "--out" in caught.value.fix and "resume" not in caught.value.fix
     run = new_run(tmp_path / "r", tmp_path, "k", home)
+    run.set_status("failed", error="the data has errors")
+    write_json(run.data, {})
+    assert new_run(run.path, tmp_path, "k", home).path == run.path, "refused before training: never begun"
+    assert not any(run.path.iterdir())
+    run.set_status("failed")
+    (run.path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        new_run(run.path, tmp_path, "k", home)
+    assert (run.path / "notes.txt").read_text() == "mine"
+    (run.checkpoints / "step-000001").mkdir(parents=True)
     for state, goes_on in (("stopped", True), ("failed", True), ("finished", False)):
         run.set_status(state)
         with pytest.raises(RunError, match="not empty") as caught:

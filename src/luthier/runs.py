@@ -303,6 +303,15 @@ class RunFolder:
                     pass
             yield
 
+    def never_begun(self) -> bool:
+        """Whether a run was refused or stopped here before training wrote anything, and nothing else lies here."""
+        if not self.status_file.is_file() or self.status()["state"] not in ("stopped", "failed"):
+            return False
+        if self.model.exists() or any(self.checkpoints.glob("*")):
+            return False
+        own = {path.name for path in vars(self).values() if path.parent == self.path}
+        return all(path.name in own or _MARKED.fullmatch(path.name) for path in self.path.iterdir())
+
     def finished(self) -> bool:
         return self.status()["state"] == "finished"
 
@@ -355,6 +364,10 @@ def _empty_folder(out: Path) -> Path:
         return out
     fix = "name another folder with --out"
     run = RunFolder(out)
+    if run.never_begun():
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return out
     if run.status_file.is_file() and not run.finished():
         fix += f", or go on with `luthier resume {out}`"
     raise RunError("the folder is not empty", where=str(out), fix=fix)

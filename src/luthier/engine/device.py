@@ -97,7 +97,7 @@ def keep_memory() -> bool:
     """Ask glibc to keep freed memory instead of returning it to the system; True if it agreed.
 
     Every step frees and asks again for the same large blocks. By default each of them is mapped, cleared and
-    unmapped by the kernel, page by page: 16 % of a training step of a small encoder on two cores
+    unmapped by the kernel, page by page: 4 to 16 % of a training step of a small encoder on two cores
     (benchmarks/question-answering.md).
     """
     if not sys.platform.startswith("linux"):

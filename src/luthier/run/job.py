@@ -57,6 +57,12 @@ def train(
     `recipe` is a file, a mapping or a Recipe; `overrides` are "key.path=value" strings; `out` is the run folder
     itself (default: the next number under runs/). Raises LuthierError for whatever stands in the way.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError(
+            f"this is one of {os.environ['WORLD_SIZE']} processes, and a whole run in several is not supported yet",
+            where="luthier.train",
+            fix="start it as one process; the loop itself (luthier.training) already shares its steps",
+        )
     checked, base = read(recipe, overrides)
     from luthier.models import home
 

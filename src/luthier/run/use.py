@@ -167,7 +167,6 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     """What the starting model with a new head answers, its threshold chosen in the run as the tuned one's was."""
     import torch
 
-    from luthier.engine.heads import FeatureModel
     from luthier.methods import METHODS
     from luthier.models import resolve
     from luthier.serve import answer_rows
@@ -176,11 +175,6 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     source = resolve(recipe.model, base=base)
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
-    if isinstance(model, FeatureModel) and isinstance(tuned.model, FeatureModel):
-        model.head.mean, model.head.std = (
-            tuned.model.head.mean,
-            tuned.model.head.std,
-        )  # of the training features
     own = dict(tuned.model.named_buffers())
     for name, buffer in model.named_buffers():
         if name.startswith("head."):  # measured on the run's training rows before it was trained

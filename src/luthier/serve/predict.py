@@ -119,7 +119,7 @@ class Tuned:
             tokenizer,
             machine,
             TOKEN_BUDGET[machine.device],
-            settings.get("untuned_state", {}),
+            settings["untuned_state"],
         )
 
     def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
