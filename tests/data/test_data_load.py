@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import sys
 import time
 import types
@@ -395,3 +396,13 @@ def test_endless_line_and_endless_quote_cost_little(tmp_path: Path) -> None:
     loaded = load(str(table), CLASSIFICATION)
     assert time.perf_counter() - started < 5  # thirty thousand equal rows, each with an id of its own
     assert [(f.code, f.line) for f in loaded.faults] == [("unclosed-quote", 2)] and len(loaded.rows) == 30_000
+
+
+def test_a_binary_file_is_refused_and_text_with_a_few_control_signs_is_read(tmp_path: Path) -> None:
+    binary = tmp_path / "rows.csv"
+    binary.write_bytes(random.Random(0).randbytes(8192))
+    with pytest.raises(DataError, match="no text"):
+        load(str(binary), CLASSIFICATION)
+    text = tmp_path / "odd.csv"
+    text.write_text("text,label\n" + "".join(f"a\x07 line of words number {i},yes\n" for i in range(20)))
+    assert len(load(str(text), CLASSIFICATION).rows) == 20

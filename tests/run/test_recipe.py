@@ -28,7 +28,12 @@ KINDS = [("question-answering", "lora"), ("classification", "frozen"), ("classif
 TEXTS = {
     (task, method): config.dump(
         Recipe.model_validate(
-            {"model": "minilm", "task": task, "data": {"train": "a.csv", "columns": {"text": "body"}}, "method": method}
+            {
+                "model": "minilm",
+                "task": task,
+                "data": {"train": "a.csv", "columns": {"text": "body"}},
+                "method": method,
+            }
         )
     )
     for task, method in KINDS
@@ -222,7 +227,10 @@ def test_wrong_types_of_every_key(tmp_path: Path) -> None:
             for value in wrong:
                 said = refusal(file, put(text, path, value))
                 first = said.splitlines()[0]
-                assert re.match(rf"{re.escape(str(file))}:{line}: .*\b{re.escape(path)}\b", first), (value, said)
+                assert re.match(rf"{re.escape(str(file))}:{line}: .*\b{re.escape(path)}\b", first), (
+                    value,
+                    said,
+                )
                 if path not in ("task", "data", "method", "train"):
                     assert "Allowed: " in first, (value, said)
                 seen += 1
@@ -239,7 +247,12 @@ def test_out_of_range_of_every_number(tmp_path: Path) -> None:
         known |= dict(keys_of({"$ref": f"#/$defs/{_section_of(text, 'method')}"}, "method."))
         for path, line in places(text).items():
             for spec in [known[path], *known[path].get("anyOf", [])]:
-                for limit, step in {"minimum": -1, "exclusiveMinimum": 0, "maximum": 1, "exclusiveMaximum": 0}.items():
+                for limit, step in {
+                    "minimum": -1,
+                    "exclusiveMinimum": 0,
+                    "maximum": 1,
+                    "exclusiveMaximum": 0,
+                }.items():
                     if limit in spec and (path, limit) not in done:
                         value = spec[limit] + step
                         said = refusal(file, put(text, path, str(value)))
@@ -317,7 +330,9 @@ def test_overrides_are_blamed_for_what_they_set(tmp_path: Path) -> None:
     for override, words in cases.items():
         said = refusal(file, text, "seed=3", override)
         assert said.startswith(f"--set {override}: ") and words in said, said
-    recipe = read_recipe(file, Recipe, ["method=frozen", "method.hidden=8", "train.epochs=0.5", "data.train=[a, b]"])
+    recipe = read_recipe(
+        file, Recipe, ["method=frozen", "method.hidden=8", "train.epochs=0.5", "data.train=[a, b]"]
+    )
     assert recipe.method.hidden == 8 and recipe.train.epochs == 0.5 and recipe.data.train == ["a", "b"]
     short = write(file, "model: minilm\ntask: classification\ndata: {train: a.csv}\n")
     assert read_recipe(short, Recipe, ["task.max_length=64"]).task.max_length == 64
@@ -328,10 +343,27 @@ def test_overrides_are_blamed_for_what_they_set(tmp_path: Path) -> None:
 def test_starters_and_mappings_are_recipes(tmp_path: Path) -> None:
     assert len(TASKS) >= 2
     for task in TASKS:
-        for awkward in ("review", "review: body #1", "yes", "1", "null", "*x", "'", "a\nb", " b", "{c", "#", "Ä: b"):
+        for awkward in (
+            "review",
+            "review: body #1",
+            "yes",
+            "1",
+            "null",
+            "*x",
+            "'",
+            "a\nb",
+            " b",
+            "{c",
+            "#",
+            "Ä: b",
+        ):
             made = starter(task, awkward, {"text": awkward}, 5)
             recipe = read_recipe(write(tmp_path / "r.yaml", made), Recipe)
-            assert (recipe.task.name, recipe.data.train, recipe.data.columns) == (task, awkward, {"text": awkward})
+            assert (recipe.task.name, recipe.data.train, recipe.data.columns) == (
+                task,
+                awkward,
+                {"text": awkward},
+            )
     mapping = {"model": "minilm", "task": "classification", "data": {"train": Path("a.csv")}}
     recipe, _ = read(mapping)
     assert recipe.data.train == "a.csv" and recipe.method.name == "full"

@@ -40,6 +40,12 @@ class Probe:
         """How to decode what does not fit: kept as an escape that the field check reports, never dropped."""
         return "surrogateescape" if self.encoding in ("utf-8", "utf-8-sig", "cp1252") else "replace"
 
+    @property
+    def binary(self) -> bool:
+        """Whether one byte in twenty of the first ones is a control sign that no text holds (NUL aside)."""
+        signs = sum(self.head[:4096].count(bytes([sign])) for sign in (*range(1, 8), *range(14, 27)))
+        return not self.encoding.startswith(("utf-16", "utf-32")) and signs * 20 > len(self.head[:4096])
+
     def fault(self, file: str) -> Fault | None:
         """The warning that the file is not UTF-8 and was read as Windows text."""
         if self.encoding != "cp1252":

@@ -110,6 +110,8 @@ def _refuse(found: Probe, name: str) -> None:
     for mark, what, fix in _NOT_DATA:
         if found.head.lstrip()[: len(mark)].lower() == mark.lower():
             raise DataError(f"this is {what}", where=name, fix=fix)
+    if found.binary and not found.head.startswith(b"PAR1"):
+        raise DataError("this is no text: it is full of control signs", where=name, fix="name a data file")
 
 
 def _detect(
