@@ -546,3 +546,17 @@ def test_events_after_a_cut_line(tmp_path: Path) -> None:
         assert steps == ([1, 2, 9] if cut >= len(whole) - 1 else [1, 9])
     run.events.write_bytes(whole + b"\0" * 50 + b"\n\xff\n[1]\n")
     assert len(read_log(run.events)) == 2
+
+
+def test_numbers_that_json_has_no_word_for_become_null(tmp_path: Path) -> None:
+    value = {"loss": float("nan"), "gap": [1.5, float("inf"), {"low": -float("inf")}], "text": "NaN \u2028"}
+    expected = {"loss": None, "gap": [1.5, None, {"low": None}], "text": "NaN \u2028"}
+    write_json(tmp_path / "a.json", value)
+    write_jsonl(tmp_path / "a.jsonl", [value, value])
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    assert json.loads((tmp_path / "a.json").read_text("utf-8"), parse_constant=refuse) == expected
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").split("\n")[:-1]
+    assert [json.loads(line, parse_constant=refuse) for line in lines] == [expected] * 2

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -96,12 +97,28 @@ def write_text(path: Path, text: str) -> None:
         sync(path.parent)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: NaN and the infinities, for which JSON has no word, become null."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_text(path, json_text(value, indent=1) + "\n")
 
 
 def write_jsonl(path: Path, values: Iterable[Any]) -> None:
-    write_text(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
+    write_text(path, "".join(json_text(value) + "\n" for value in values))
 
 
 def read_json(path: Path) -> Any:
@@ -155,7 +172,7 @@ def _append(path: Path, value: Mapping[str, Any]) -> None:
             cut = file.read(1) != b"\n"
         else:
             cut = False
-        file.write(b"\n" * cut + json.dumps(value).encode() + b"\n")
+        file.write(b"\n" * cut + json_text(value).encode("utf-8", "surrogatepass") + b"\n")
 
 
 def publish(folder: Path, write: Callable[[Path], None], *, replace: bool = False, size: int = 0) -> None:
