@@ -1,8 +1,8 @@
 """Attention for encoders on a CPU in bf16: three batched matrix products and one softmax, forward and back.
 
 PyTorch's fused CPU kernel saves memory by recomputing; on cores with bf16 matrix units its backward pass takes
-a quarter of a whole training step at the lengths that encoders see, and these plain products a third of that
-(benchmarks/question-answering.md). The probabilities are kept for the backward pass: rows x heads x length x
+a quarter of a whole training step at the lengths that encoders see; all of this, both ways, took two fifths of
+the fused kernel's time in the same profile (decisions/0003-speed-on-a-cpu.md). The probabilities are kept for the backward pass: rows x heads x length x
 length in bf16, which is small at 512 tokens. Whatever is not that case goes to transformers' own function.
 """
 

@@ -98,7 +98,7 @@ def keep_memory() -> bool:
 
     Every step frees and asks again for the same large blocks. By default each of them is mapped, cleared and
     unmapped by the kernel, page by page: 4 to 16 % of a training step of a small encoder on two cores
-    (benchmarks/question-answering.md).
+    in two profiles (decisions/0003-speed-on-a-cpu.md).
     """
     if not sys.platform.startswith("linux"):
         return False
