@@ -2,8 +2,9 @@
 
 PyTorch's fused CPU kernel saves memory by recomputing; on cores with bf16 matrix units its backward pass takes
 a quarter of a whole training step at the lengths that encoders see; all of this, both ways, took two fifths of
-the fused kernel's time in the same profile (decisions/0003-speed-on-a-cpu.md). The probabilities are kept for the backward pass: rows x heads x length x
-length in bf16, which is small at 512 tokens. Whatever is not that case goes to transformers' own function.
+the fused kernel's time in the same profile (decisions/0003-speed-on-a-cpu.md). The probabilities are kept for the
+backward pass: rows x heads x length x length in bf16, which is small at 512 tokens. Whatever is not that case goes
+to transformers' own function.
 """
 
 from __future__ import annotations
