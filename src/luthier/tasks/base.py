@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from luthier.models import Source
 
 
-DOUBT = 0.08
-"""Scores nearer than this may change places in bf16: over three times the usual error of a difference of logits."""
+DOUBT = 0.04
+"""Scores nearer than this may change places in bf16: more than the usual error of a difference of logits."""
 
 
 class TaskOptions(Section):
