@@ -21,7 +21,9 @@ BENCHMARKS = {
         "--rows 24 --repeats 1 --train-rows 48 --epochs 1",
     ),
     "frozen": ("frozen_features.py", "frozen-features.md", "--rows 64 --test-rows 64 --epochs 2"),
+    "entities": ("entities.py", "entities.md", "--rows 48 --test-rows 48 --seeds 1 --epochs 1"),
     "imdb": ("imdb_quality.py", "imdb-quality.md", "--rows 48 --test-rows 48 --seeds 1"),
+    "retrieval": ("retrieval.py", "retrieval.md", "--rows 200 --seeds 1 --epochs 1"),
     "quality": (
         "question_answering.py --quality",
         "question-answering.md",
@@ -38,7 +40,7 @@ BENCHMARKS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
     parser.add_argument("names", nargs="*", help=f"which ones (default: all): {', '.join(BENCHMARKS)}")
-    parser.add_argument("--data", help="handed to those that read SQuAD")
+    parser.add_argument("--data", help="handed to those that read SQuAD; a folder also to the one that reads WNUT-17")
     parser.add_argument("--try", dest="small", action="store_true", help="tiny settings, no page is written")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHMARKS):
@@ -50,6 +52,8 @@ def main() -> int:
         command[1] = str(HERE / command[1])
         command += shlex.split(small) if args.small else ["--page", str(HERE / page)]
         if args.data and command[1].endswith(("question_answering.py", "prediction.py")):
+            command += ["--data", args.data]
+        if args.data and Path(args.data).is_dir() and command[1].endswith("entities.py"):
             command += ["--data", args.data]
         print(f"== {name}", file=sys.stderr, flush=True)
         codes[name] = subprocess.run(command).returncode

@@ -33,12 +33,20 @@ def page() -> str:
     for name, field in Recipe.model_fields.items():
         inner = sections(field.annotation)
         if len(inner) == 1:
-            parts += [f"## `{name}`\n", _said(inner[0]), _table(inner[0], f"{name}.")]
+            parts += _block(f"## `{name}`\n", inner[0], name)
         for section in inner if len(inner) > 1 else ():
             own = get_args(section.model_fields["name"].annotation)[0]
-            heading = f"## `{name}`, where `name: {own}`\n"
-            parts += [heading, _said(section), _table(section, f"{name}.")]
+            parts += _block(f"## `{name}`, where `name: {own}`\n", section, name)
     return "\n".join(part for part in parts if part)
+
+
+def _block(heading: str, section: type[BaseModel], path: str) -> list[str]:
+    """A section's heading, what it is, its table, and the blocks inside it."""
+    parts = [heading, _said(section), _table(section, f"{path}.")]
+    for name, field in section.model_fields.items():
+        for inner in sections(field.annotation):
+            parts += _block(f"### `{path}.{name}`\n", inner, f"{path}.{name}")
+    return parts
 
 
 def _said(section: type[BaseModel]) -> str:

@@ -478,6 +478,19 @@ def test_fix_offsets(luthier: Luthier) -> None:
     assert "1 answer start corrected" in luthier("check", "r.yaml", "--fix-offsets").out
 
 
+def test_fix_tags(luthier: Luthier) -> None:
+    good = [{"tokens": [f"Ann{n}", "Lee"], "tags": ["B-person", "I-person"]} for n in range(12)]
+    write_jsonl(Path("data.jsonl"), [*good, {"tokens": ["in", "Rome"], "tags": ["O", "I-place"]}])
+    done = luthier("check", "data.jsonl", "--task", "token-classification")
+    assert done.code == 1 and "luthier check data.jsonl --fix-tags" in done.out
+    done = luthier("check", "data.jsonl", "--task", "token-classification", "--fix-tags")
+    assert done.code == 0 and "1 tag corrected in data.fixed.jsonl" in done.out
+    assert luthier("check", "data.fixed.jsonl", "--task", "token-classification").code == 0
+    report = luthier("check", "data.jsonl", "--fix-tags", "--json").json
+    assert report == {"file": "data.fixed.2.jsonl", "fixed": 1, "left": []}
+    assert luthier("check", "data.jsonl", "--fix-tags", "--fix-offsets").code == 2
+
+
 # models, doctor
 
 

@@ -15,8 +15,8 @@ from luthier.errors import DataError, InputError, RunError
 from luthier.evidence.score import Evaluation
 from luthier.evidence.verdict import decide
 from luthier.records import Answer, Row
-from luthier.run.job import _absolute
 from luthier.run.prepare import Prepared, group_field, prepare, refuse_errors
+from luthier.run.provenance import absolute as _absolute
 from luthier.runs import RunFolder, write_jsonl
 from luthier.tasks import TASKS
 

@@ -27,6 +27,14 @@ WORDS = [*PLAIN, *itertools.chain(*CLASS_WORDS.values()), *NAMES, *PLACES, *BEAS
 BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 ARCHITECTURES = ("bert", "roberta", "distilbert")
+DECODERS = ("llama", "gpt2")
+ENCODER_DECODERS = ("t5", "bart")
+CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+T5_SPECIALS = ["<pad>", "</s>", "<unk>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def reviews(count: int, seed: int = 0) -> list[Row]:
@@ -64,11 +72,50 @@ def questions(contexts: int, seed: int = 0, unanswerable: bool = True) -> list[R
     return rows
 
 
+def facts(count: int, seed: int = 0) -> list[tuple[str, str, list[str], list[str]]]:
+    """Distinct (question, answer, words of a sentence, their BIO tags), the answer a short sentence."""
+    draw, out = random.Random(seed), {}
+    while len(out) < count:
+        who, place, beast = draw.choice(NAMES), draw.choice(PLACES), draw.choice(BEASTS)
+        tail = draw.sample(PLAIN[:16], draw.randint(1, 6))
+        words = [who, "lives", "in", place, *tail, "."]
+        tags = ["B-person", "O", "O", "B-place", *("O" for _ in tail), "O"]
+        out.setdefault(
+            f"where does {who} live {' '.join(tail)} ?", (f"in {place} with a {beast} .", words, tags)
+        )
+    return [(question, *rest) for question, rest in out.items()]
+
+
+def chats(count: int, seed: int = 0) -> list[Row]:
+    """A question and its answer, every third after an earlier turn."""
+    rows = []
+    for i, (question, answer, words, _) in enumerate(facts(count, seed)):
+        turns = [{"role": "user", "content": question}]
+        if i % 3 == 2:
+            turns = [
+                {"role": "user", "content": " ".join(words[:4])},
+                {"role": "assistant", "content": "the end ."},
+                *turns,
+            ]
+        rows.append(Row(str(i + 1), {"messages": turns, "answer": answer}))
+    return rows
+
+
 def rows_for(task: str, count: int, seed: int = 0) -> list[Row]:
     """Rows that have nothing in common: of questions, one to a passage, of each kind in turn."""
     if task == "classification":
         return reviews(count, seed)
-    return [row for i, row in enumerate(questions(count, seed)) if i % 3 == i // 3 % 3]
+    if task == "question-answering":
+        return [row for i, row in enumerate(questions(count, seed)) if i % 3 == i // 3 % 3]
+    if task == "generation":
+        return chats(count, seed)
+    fields: dict[str, Callable[..., dict[str, Any]]] = {
+        "token-classification": lambda q, a, words, tags: {"tokens": words, "tags": tags},
+        "seq2seq": lambda q, a, words, tags: {"source": q, "target": a},
+        "embedding": lambda q, a, words, tags: {"anchor": q, "positive": " ".join(words)},
+        "pretraining": lambda q, a, words, tags: {"text": f"{' '.join(words)} {q} {a}"},
+    }
+    return [Row(str(i + 1), fields[task](*fact)) for i, fact in enumerate(facts(count, seed))]
 
 
 def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:
@@ -94,12 +141,11 @@ def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:
     )
 
 
-def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
-    """RoBERTa's: bytes, with merges that spell out our words."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
+def _bytes_bpe(specials: list[str], prefix_space: bool) -> Any:
+    """Bytes, with merges that spell out our words; `specials` have the first ids."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    symbols = dict.fromkeys([*ROBERTA_SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    symbols = dict.fromkeys([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])
     merges = []
     for word in WORDS:
         whole = "Ġ"
@@ -109,8 +155,17 @@ def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
                 symbols[whole + letter] = None
             whole += letter
     plain = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, merges))
-    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     plain.decoder = decoders.ByteLevel()
+    return plain
+
+
+def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
+    """RoBERTa's, and BART's."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    plain = _bytes_bpe(ROBERTA_SPECIALS, prefix_space=True)
     plain.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
     names = {
         "bos": "<s>",
@@ -126,6 +181,47 @@ def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
         model_max_length=length,
         model_input_names=["input_ids", "attention_mask"],
         **{f"{key}_token": value for key, value in names.items()},
+    )
+
+
+def chat_bpe(texts: Iterable[str] = (), length: int = 512, template: bool = True) -> Any:
+    """A chat model's, as SmolLM2's: adds nothing by itself, pads with the token that ends a turn.
+
+    Without `template` a plain language model's, as GPT-2's: one special token, which ends a text, and no padding.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    plain = _bytes_bpe(CHAT_TOKENS if template else CHAT_TOKENS[:1], prefix_space=False)
+    bos, eos = ("<|im_start|>", "<|im_end|>") if template else ("<|endoftext|>",) * 2
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token=bos,
+        eos_token=eos,
+        unk_token="<|endoftext|>",
+        **({"pad_token": eos} if template else {}),
+    )
+    if template:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def t5_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
+    """T5's special tokens (padding begins an answer, `</s>` ends each text) over bytes."""
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    plain = _bytes_bpe(T5_SPECIALS, prefix_space=True)
+    plain.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        model_max_length=length,
+        model_input_names=["input_ids", "attention_mask"],
+        **names,
     )
 
 
@@ -166,45 +262,79 @@ def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
 TOKENIZERS: dict[str, Callable[..., Any]] = {"wordpiece": wordpiece, "byte-bpe": byte_bpe, "unigram": unigram}
 
 
-def save_model(folder: Path, architecture: str) -> Path:
-    """A model without a task's head, 32 wide, and its tokenizer, as transformers saves them.
+def save_model(folder: Path, architecture: str, *, language_head: bool = False, **settings: Any) -> Path:
+    """A random model of two layers, 32 wide, and its tokenizer, as transformers saves them.
 
-    No pooler is in it, as in a model that was trained on masked words alone: where a class has one, it is new.
+    An encoder comes without a task's head and without a pooler, as a model that was trained on masked words alone
+    (where a class has a pooler, it is new), or with the head for masked words (`language_head`). A decoder and an
+    encoder-decoder come with their language head. `settings` change the config.
     """
     import torch
-    from transformers import AutoModel, BertConfig, DistilBertConfig, RobertaConfig
+    from transformers import AutoModel, AutoModelForMaskedLM
 
-    spread = {"initializer_range": 0.2}  # wide enough that different rows get clearly different answers
-    shape = {
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        **spread,
-    }
+    config, tokenizer, auto_class = _model_parts(architecture, settings)
     torch.manual_seed(0)
-    if architecture == "bert":
-        tokenizer = wordpiece()
-        config: Any = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **shape)
-    elif architecture == "roberta":
-        tokenizer = byte_bpe()
-        config = RobertaConfig(
-            vocab_size=len(tokenizer), max_position_embeddings=258, type_vocab_size=1, pad_token_id=1, **shape
-        )
-    else:
-        tokenizer = wordpiece()
-        tokenizer.model_input_names = ["input_ids", "attention_mask"]
-        config = DistilBertConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=256,
-            dim=32,
-            n_layers=2,
-            n_heads=2,
-            hidden_dim=64,
-            **spread,
-        )
+    extra = {}
+    if auto_class is AutoModel:
+        if language_head:
+            auto_class = AutoModelForMaskedLM
+        elif architecture != "distilbert":
+            extra = {"add_pooling_layer": False}
     with quiet_transformers():
-        extra = {} if architecture == "distilbert" else {"add_pooling_layer": False}
-        AutoModel.from_config(config, **extra).save_pretrained(folder)
+        auto_class.from_config(config, **extra).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
+
+
+def _model_parts(architecture: str, settings: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Config, tokenizer and Auto class of a small `architecture`."""
+    import transformers as hf
+
+    spread = {"initializer_range": 0.2}  # wide enough that different rows get clearly different answers
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {"hidden_size": 32, "intermediate_size": 64, **layers, **spread}
+    if architecture in ("bert", "distilbert"):
+        tokenizer = wordpiece()
+        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 256}
+        if architecture == "bert":
+            return hf.BertConfig(**{**sizes, **shape, **settings}), tokenizer, hf.AutoModel
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+        shape = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, **spread}
+        return hf.DistilBertConfig(**{**sizes, **shape, **settings}), tokenizer, hf.AutoModel
+    if architecture == "roberta":
+        tokenizer = byte_bpe()
+        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 258, "type_vocab_size": 1}
+        return hf.RobertaConfig(**{**sizes, "pad_token_id": 1, **shape, **settings}), tokenizer, hf.AutoModel
+    if architecture in DECODERS:
+        tokenizer = chat_bpe(template=architecture == "llama")
+        ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        sizes = {"vocab_size": len(tokenizer), "tie_word_embeddings": True, **ends}
+        if architecture == "llama":
+            grouped = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+            sizes["pad_token_id"] = tokenizer.pad_token_id
+            return (
+                hf.LlamaConfig(**{**sizes, **shape, **grouped, **settings}),
+                tokenizer,
+                hf.AutoModelForCausalLM,
+            )
+        shape = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512, **spread}
+        return hf.GPT2Config(**{**sizes, **shape, **settings}), tokenizer, hf.AutoModelForCausalLM
+    if architecture == "t5":
+        tokenizer = t5_bpe()
+        shape = {
+            "d_model": 32,
+            "d_kv": 16,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_heads": 2,
+            "initializer_factor": 1.0,
+        }
+        sizes = {"vocab_size": len(tokenizer), "decoder_start_token_id": 0, "dropout_rate": 0.0}
+        return hf.T5Config(**{**sizes, **shape, **settings}), tokenizer, hf.AutoModelForSeq2SeqLM
+    tokenizer = byte_bpe()
+    shape = {"d_model": 32, "dropout": 0.0, "init_std": 0.2, "max_position_embeddings": 512}
+    for side in ("encoder", "decoder"):
+        shape |= {f"{side}_layers": 2, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 64}
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    ids |= {"forced_eos_token_id": None, "vocab_size": len(tokenizer)}
+    return hf.BartConfig(**{**ids, **shape, **settings}), tokenizer, hf.AutoModelForSeq2SeqLM

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-FieldKind = Literal["text", "label", "spans"]
+FieldKind = Literal["text", "label", "labels", "number", "spans", "tokens", "tags", "messages"]
 FaultSeverity = Literal["error", "warning", "note"]
 FindingSeverity = Literal["blocker", "warning", "note"]
 SPLITS = ("train", "validation", "test")
@@ -18,10 +18,19 @@ SPLITS = ("train", "validation", "test")
 class Row:
     """One labelled example, with where it came from.
 
-    `fields` holds what the task's Form names. Kinds of value: text and label are `str`; spans are a list
-    of `{"text": str, "start": int}` where `start` counts Unicode code points in the field they lie in, and
-    an empty list means "there is no answer". `line` is the physical line (1-based) in `file`, or the row
-    number for formats without lines.
+    `fields` holds what the task's Form names. Kinds of value:
+
+    - text, label: `str`
+    - labels: a sorted list of distinct `str`, empty for "none of them"
+    - number: `float`, finite
+    - spans: a list of `{"text": str, "start": int}` where `start` counts Unicode code points in the field they
+      lie in; an empty list means "there is no answer"
+    - tokens: a list of non-empty `str`, the words of a sentence
+    - tags: a list of `str`, one a token, in BIO form ("O", "B-person", "I-person")
+    - messages: a list of turns `{"role": str, "content": str}`, oldest first, perhaps with `weight` (0: the loss
+      passes over it), `tool_calls` or `name`, as chat templates take them
+
+    `line` is the physical line (1-based) in `file`, or the row number for formats without lines.
     """
 
     id: str
@@ -41,7 +50,7 @@ class Field:
     """One thing a row holds.
 
     `aliases` are the column names other tools use for it, most usual first. A `spans` field lies `within`
-    a text field of the same form.
+    a text field of the same form, `tags` within a `tokens` field.
     """
 
     name: str
@@ -58,19 +67,22 @@ class Form:
 
     `target` is the field that is learned; every other required field is given to the model. `group_by` is
     the field whose equal values never cross a split unless the recipe says otherwise (None: each row alone).
+    `several`: one input may rightly have several targets, each in a row of its own.
     """
 
     fields: tuple[Field, ...]
     target: str
     group_by: str | None = None
+    several: bool = False
 
     def __getitem__(self, name: str) -> Field:
         return next(f for f in self.fields if f.name == name)
 
     @property
     def inputs(self) -> tuple[Field, ...]:
-        """What the model is given: every required text field but the target."""
-        return tuple(f for f in self.fields if f.required and f.name != self.target)
+        """What the model is given: every required field but the target; the target where it stands alone."""
+        given = tuple(f for f in self.fields if f.required and f.name != self.target)
+        return given or (self[self.target],)
 
 
 def content_hash(row: Row, names: Iterable[str]) -> str:
@@ -101,11 +113,12 @@ class Fault:
 class Answer:
     """What a model answered for one row.
 
-    `prediction` is the label or the answer's text ("" stands for "no answer"); `confidence` is a
-    probability in 0..1; `detail` holds what else the task knows (probabilities by label, start, margin).
+    `prediction` is of the target's kind: the label or the answer's text ("" stands for "no answer"), a list of
+    labels or tags, a number; `confidence` is a probability in 0..1; `detail` holds what else the task knows
+    (probabilities by label, start, margin).
     """
 
-    prediction: str
+    prediction: Any
     confidence: float
     detail: Mapping[str, Any] = field(default_factory=dict)
 

@@ -264,6 +264,7 @@ class RunFolder:
         self.events = path / "events.jsonl"
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"
+        self.start = path / "start"  # the model of `model: new`, before training
         self.model = path / "model"
         self.scores = path / "scores.json"
         self.findings = path / "findings.json"

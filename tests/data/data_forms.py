@@ -1,4 +1,4 @@
-"""The two forms these tests judge data by, and small ways to write files."""
+"""The forms these tests judge data by, one a kind of target, and small ways to write files."""
 
 from __future__ import annotations
 
@@ -73,6 +73,52 @@ QA = Form(
     ),
     target="answers",
     group_by="context",
+)
+
+TEXT = Field("text", "text", "what is judged", aliases=("sentence", "comment"))
+LABELS = Form((TEXT, Field("labels", "labels", "what it is about", aliases=("topics", "label"))), "labels")
+NUMBER = Form((TEXT, Field("score", "number", "how good it is", aliases=("rating", "label"))), "score")
+TAGS = Form(
+    fields=(
+        Field("tokens", "tokens", "the words", aliases=("words", "token")),
+        Field("tags", "tags", "a tag a word", aliases=("ner_tags", "ner", "labels", "tag"), within="tokens"),
+    ),
+    target="tags",
+)
+CHAT = Form(
+    fields=(
+        Field("messages", "messages", "what was said", aliases=("conversations",)),
+        Field("answer", "text", "what is said next", aliases=("reply", "chosen")),
+    ),
+    target="answer",
+)
+TEXTS = Form((Field("text", "text", "what is read", aliases=("content", "document")),), "text")
+_ANCHOR = Field(
+    "anchor", "text", "what is searched with", aliases=("query", "question", "sentence1", "text1", "premise")
+)
+_POSITIVE = Field(
+    "positive", "text", "what is found", aliases=("passage", "answer", "sentence2", "text2", "hypothesis")
+)
+PAIRS = Form(
+    (
+        _ANCHOR,
+        _POSITIVE,
+        Field("negative", "text", "what is not", required=False, aliases=("hard_negative",)),
+    ),
+    "positive",
+    "positive",
+)
+SCORED = Form(
+    (_ANCHOR, _POSITIVE, Field("score", "number", "how alike", aliases=("similarity", "label"))), "score"
+)
+SEQ2SEQ = Form(
+    fields=(
+        Field("source", "text", "what is read", aliases=("document", "article", "text", "dialogue", "input")),
+        Field(
+            "target", "text", "what is written", aliases=("summary", "highlights", "output", "translation")
+        ),
+    ),
+    target="target",
 )
 
 

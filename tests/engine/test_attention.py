@@ -12,7 +12,7 @@ from torch import Tensor
 
 import tiny
 from luthier.engine import attention
-from luthier.engine.attention import _Attention, attend, use_cpu_attention
+from luthier.engine.attention import _Attention, _Causal, attend, use_cpu_attention
 
 SHAPES = [(1, 1, 1, 4), (2, 2, 7, 16), (3, 4, 33, 8), (2, 12, 128, 32)]
 
@@ -62,6 +62,58 @@ def test_gradients_are_those_of_the_function(padded: bool) -> None:
     assert torch.autograd.gradcheck(lambda q, k, v: _Attention.apply(q, k, v, mask, 0.37), tensors)
 
 
+CAUSAL_SHAPES = [(1, 1, 1, 1, 4), (2, 4, 2, 7, 16), (2, 9, 3, 131, 8), (1, 2, 2, 300, 16)]
+
+
+def looking_back(
+    shape: tuple[int, ...], masked: bool, dtype: torch.dtype
+) -> tuple[list[Tensor], Tensor | None]:
+    """Queries of more heads than keys and values; with `masked` two documents that do not see each other."""
+    rows, heads, groups, length, width = shape
+    draw = torch.Generator().manual_seed(0)
+    sizes = [(rows, n, length, width) for n in (heads, groups, groups)]
+    tensors = [torch.randn(size, generator=draw).to(dtype).requires_grad_() for size in sizes]
+    if not masked:
+        return tensors, None
+    document = (torch.arange(length) >= length // 3).long()
+    mask = torch.ones(length, length, dtype=torch.bool).tril() & (document[:, None] == document)
+    return tensors, mask.expand(rows, 1, length, length)
+
+
+def exactly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    repeat = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    return out.transpose(1, 2)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", CAUSAL_SHAPES)
+def test_causal_attention_equals_the_exact_one(shape: tuple[int, ...], masked: bool) -> None:
+    tensors, mask = looking_back(shape, masked, torch.bfloat16)
+    owner = SimpleNamespace(training=True, is_causal=True)
+    ours, _ = attend(owner, *tensors, mask)
+    exact = [t.detach().double().requires_grad_() for t in tensors]
+    stock = [t.detach().clone().requires_grad_() for t in tensors]
+    weight = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
+    outputs = [ours, exactly(*stock, mask), exactly(*exact, mask)]
+    for out in outputs:
+        (out * weight).sum().backward()
+    pairs = [outputs, *([t.grad for t in found] for found in zip(tensors, stock, exact))]
+    assert len(pairs) == 4
+    for mine, stocks, truth in pairs:
+        size = max(float(truth.detach().abs().max()), 1e-6)
+        off, stock_off = (float((x - truth).detach().abs().max()) / size for x in (mine, stocks))
+        assert off <= max(2 * stock_off, 0.02), "no further from the truth than PyTorch's own bf16"
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_causal_attention(masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BLOCK", 2)  # so that five tokens make three blocks
+    tensors, mask = looking_back((2, 4, 2, 5, 3), masked, torch.float64)
+    assert torch.autograd.gradcheck(lambda q, k, v: _Causal.apply(q, k, v, mask, 0.37), tensors)
+
+
 def test_padding_gets_no_weight() -> None:
     tensors, mask = inputs((3, 2, 9, 8), True)
     before, _ = attend(module(), *tensors, mask)
@@ -74,7 +126,7 @@ def test_padding_gets_no_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["no gradient", "causal", "dropout", "float32", "cross", "float mask", "sinks"]
+    "case", ["no gradient", "dropout", "float32", "cross", "float mask", "sinks", "soft cap"]
 )
 def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -89,8 +141,6 @@ def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pyt
     settings = {}
     if case == "no gradient":
         q = q.detach()
-    if case == "causal":
-        settings = {"is_causal": True}
     if case == "dropout":
         settings = {"dropout": 0.5}
     if case == "cross":
@@ -99,6 +149,10 @@ def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pyt
         mask = torch.zeros(2, 1, 6, 6, dtype=torch.bfloat16)
     if case == "sinks":
         settings = {"s_aux": torch.zeros(2)}
+    if case == "soft cap":
+        with pytest.raises(ValueError, match="softcap"):
+            attend(module(), q, k, v, mask, softcap=30.0)
+        return
     owner = SimpleNamespace(training=True, is_causal=False, num_key_value_groups=1)
     torch.manual_seed(3)
     given, _ = attend(owner, q, k, v, mask, **settings)

@@ -13,7 +13,7 @@ import tiny
 from luthier.engine import device
 from luthier.engine.batches import Examples
 from luthier.engine.device import Machine, find_machine, keep_memory, peak_memory
-from luthier.engine.heads import FeatureModel, Head, mean_pool
+from luthier.engine.heads import FeatureModel, Head, pool
 from luthier.engine.inference import keep_features, run
 
 FP32 = Machine("cpu", "float32", "test", 1)
@@ -94,8 +94,8 @@ def test_a_frozen_backbone_has_no_dropout_and_no_gradient(models: dict[str, Path
 
 def test_mean_leaves_padding_out() -> None:
     states = torch.tensor([[[1.0], [3.0], [99.0]], [[2.0], [4.0], [6.0]]])
-    assert mean_pool(states, torch.tensor([[1, 1, 0], [1, 1, 1]])).tolist() == [[2.0], [4.0]]
-    assert mean_pool(states[1:], None).tolist() == [[4.0]]
+    assert pool(states, torch.tensor([[1, 1, 0], [1, 1, 1]])).tolist() == [[2.0], [4.0]]
+    assert pool(states[1:], None).tolist() == [[4.0]]
 
 
 @pytest.mark.parametrize("hidden", [0, 8])

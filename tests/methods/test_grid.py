@@ -1,4 +1,4 @@
-"""Every task with every method on three architectures: it learns, it saves, it loads, it answers the same."""
+"""Every task with every method: it learns four rows, saves, loads, answers the same; or is refused by its sentence."""
 
 from __future__ import annotations
 
@@ -14,50 +14,152 @@ from typing import Any
 
 import pytest
 import torch
-from grid_cells import GRID, ROWS, recipe
+from grid_cells import CELLS, GRID, ROWS, Cell, recipe
 from safetensors.torch import load_file, save_file
 
 import luthier
 import tiny
-from luthier.errors import LuthierError, ModelError, RunError
+from luthier.errors import LuthierError, ModelError, RecipeError, RunError
+from luthier.methods import METHODS
+from luthier.run.pairs import REFUSED
 from luthier.runs import read_json, read_jsonl, read_log, sha256_of, write_json
 from luthier.serve import Tuned
+from luthier.tasks import TASKS
 
-ONE_EACH = [(task, method, "bert") for task, method, name in GRID if name == "bert"]
+ONE_EACH = [
+    Cell("classification", method, "bert") for method in ("full", "frozen", "adapter", "lora", "soft-prompt")
+]
+ids = "-".join
 
 
 def asked(task: str, count: int) -> list[dict[str, Any]]:
-    """Rows without their labels."""
-    target = {"label", "answers"}
-    return [
-        {"id": r.id, **{k: v for k, v in r.fields.items() if k not in target}}
-        for r in tiny.rows_for(task, count)
-    ]
+    """Rows as `predict` takes them: without what is to be answered."""
+    form = TASKS[task](TASKS[task].Options()).form
+    given = {field.name for field in form.inputs} | {"id"}
+    rows = [{"id": row.id, **row.fields} for row in tiny.rows_for(task, count)]
+    return [{k: v for k, v in row.items() if k in given} for row in rows]
 
 
 def test_the_grid_is_whole() -> None:
-    assert len(GRID) == 2 * 3 * 3
+    assert len(TASKS) * len(METHODS) == 42
+    assert len(GRID) == len({cell[:2] for cell in GRID}) == 36
+    assert len(REFUSED) == 6
+    assert {cell[:2] for cell in GRID} | set(REFUSED) == {
+        (task, method) for task in TASKS for method in METHODS
+    }
+    assert {cell.model for cell in CELLS} >= {*tiny.ARCHITECTURES, *tiny.DECODERS, *tiny.ENCODER_DECODERS}
 
 
-@pytest.mark.parametrize("cell", GRID, ids="-".join)
-def test_it_learns_a_dozen_rows_by_heart(grid, cell) -> None:
+@pytest.mark.parametrize("pair", REFUSED, ids=ids)
+def test_six_pairs_are_refused_with_their_sentence_before_anything_is_loaded(pair: tuple[str, str]) -> None:
+    task, method = pair
+    given = {"model": "no-such-model", "task": task, "method": method, "data": {"train": "no-such-file"}}
+    with pytest.raises(RecipeError) as caught:
+        luthier.train(given)
+    said = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert f"task.name {task} does not go with method.name {method}: {REFUSED[pair]}" in said
+    instead = said.split("use method:")[1]
+    named = [name for name in METHODS if re.search(rf"\b{name}\b", instead)]
+    assert len(named) >= 3
+    assert all((task, name) not in REFUSED for name in named), "what is offered instead works"
+
+
+def test_the_six_are_refused_without_loading_torch() -> None:
+    code = f"""
+import sys
+from luthier.errors import RecipeError
+from luthier.run.recipe import read
+for task, method in {list(REFUSED)}:
+    try:
+        read({{"model": "m", "task": task, "method": method, "data": {{"train": "f"}}}})
+    except RecipeError:
+        continue
+    raise SystemExit(f"{{task}} with {{method}} was let through")
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.trains], ids=ids)
+def test_it_learns_four_rows_by_heart(grid, cell) -> None:
     losses = [event["loss"] for event in read_log(grid[cell].folder.events) if event["event"] == "step"]
-    assert len(losses) >= 30
-    assert losses[-1] < 0.5 * losses[0]
+    assert len(losses) >= 40
+    assert sum(losses[-5:]) / 5 < 0.6 * losses[0]
     answers = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")
-    assert [line["quality"] for line in answers] == [1.0] * ROWS
+    assert len(answers) == 2 * ROWS
+    if cell.task != "pretraining":  # whose masks are drawn anew each time
+        assert [line["quality"] for line in answers] == [1.0] * len(answers)
 
 
-@pytest.mark.parametrize("cell", GRID, ids="-".join)
-def test_a_loaded_model_gives_the_answers_of_the_one_in_memory(grid, cell) -> None:
-    inside = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")
-    tuned = Tuned.load(grid[cell].folder.model, "float32")
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if not cell.trains], ids=ids)
+def test_without_training_every_row_is_answered(grid, cell) -> None:
+    answers = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")
+    assert len(answers) == 2 * ROWS
+    assert all(line["prediction"] is not None and 0 <= line["confidence"] <= 1 for line in answers)
+    assert not [event for event in read_log(grid[cell].folder.events) if event["event"] == "step"]
+
+
+RELOADER = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+from luthier.serve import Tuned
+out = {}
+for folder, rows in json.load(sys.stdin).items():
+    tuned = Tuned.load(Path(folder), "float32")
     assert not any(module.training for module in tuned.model.modules())
-    loaded = tuned.predict(asked(cell[0], ROWS))
-    assert len(loaded) == ROWS
-    for before, after in zip(inside, loaded):
-        assert (before["id"], before["prediction"]) == (after["id"], after["prediction"])
-        assert before["confidence"] == pytest.approx(after["confidence"], abs=2e-6)
+    out[folder] = tuned.predict(rows)
+json.dump(out, sys.stdout)
+"""
+
+
+def run_apart(code: str, jobs: dict[str, Any]) -> dict[str, Any]:
+    """What `code` makes of the jobs in a new process."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def same(before: Any, after: Any) -> bool:
+    """Equal, numbers to rounding."""
+    if isinstance(before, float):
+        return after == pytest.approx(before, abs=2e-5)
+    if isinstance(before, list):
+        return len(before) == len(after) and all(map(same, before, after))
+    return before == after
+
+
+def test_a_new_process_loads_every_one_and_gives_the_answers_of_the_one_in_memory(grid) -> None:
+    """What was answered while the model that was trained was in memory is in predictions/validation.jsonl.
+
+    Embedding and pretraining answer a bare row with something else than a scored one: they are held against the
+    run's own second reading.
+    """
+    jobs = {str(grid[cell].folder.model): asked(cell.task, ROWS) for cell in CELLS}
+    given = run_apart(RELOADER, jobs)
+    assert len(given) == len(CELLS) == 52
+    other = []
+    for cell in CELLS:
+        folder = str(grid[cell].folder.model)
+        if cell.task in ("embedding", "pretraining"):
+            inside = grid[cell].tuned("float32").predict(jobs[folder])
+        else:
+            inside = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")[:ROWS]
+        assert len(given[folder]) == ROWS
+        said = [[[line["prediction"], line["confidence"]] for line in lines] for lines in (inside, given[folder])]
+        if not same(*said):
+            other.append((cell, *said))
+    assert not other
 
 
 CARD_RUNNER = """
@@ -80,73 +182,71 @@ except ImportError:
 
 def test_the_card_of_each_answers_the_same_where_luthier_cannot_be_imported(grid) -> None:
     jobs = {}
-    for cell in GRID:
-        rows = [{k: v for k, v in row.items() if k != "id"} for row in asked(cell[0], ROWS + 10)[-10:]]
-        if cell[0] == "question-answering":  # passages of more than one window
+    for cell in CELLS:
+        rows = [{k: v for k, v in row.items() if k != "id"} for row in asked(cell.task, ROWS + 6)[-6:]]
+        if cell.task == "question-answering":  # passages of more than one window
             rows = [
                 {**row, "context": f"{row['context']} {rows[i - 1]['context']}"} for i, row in enumerate(rows)
             ]
         jobs[str(grid[cell].folder.model)] = rows
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, "-c", CARD_RUNNER],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    given = json.loads(done.stdout)
-    answered, checked = 0, 0
-    for cell in GRID:
+    given = run_apart(CARD_RUNNER, jobs)
+    assert len(given) == len(CELLS)
+    answered, other = 0, []
+    for cell in CELLS:
         folder = str(grid[cell].folder.model)
         expected = [line["prediction"] for line in grid[cell].tuned("float32").predict(jobs[folder])]
-        assert given[folder] == expected, cell
-        checked += len(expected)
-        answered += len(set(expected)) > 1
-    assert checked == 180
-    assert answered >= 12, "most models give more than one answer to the ten rows"
+        if not same(expected, given[folder]):
+            other.append((cell, expected, given[folder]))
+        answered += len({json.dumps(one) for one in expected}) > 1
+    assert not other
+    assert answered >= 30, "most models give more than one answer to the six rows"
 
 
-@pytest.mark.parametrize("cell", [c for c in GRID if c[1] == "frozen"], ids="-".join)
-def test_a_frozen_backbone_is_the_base_bit_for_bit(grid, models, cell) -> None:
-    base = load_file(models[cell[2]] / "model.safetensors")
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.method == "frozen"], ids=ids)
+def test_a_frozen_backbone_is_the_base_bit_for_bit(grid, bases, cell) -> None:
+    base = load_file(bases[cell.model] / "model.safetensors")
     saved = load_file(grid[cell].folder.model / "model.safetensors")
-    assert len(saved) > 30
+    assert len(saved) >= 19
     for name, tensor in saved.items():
-        assert "pooler" in name or torch.equal(tensor, base[name]), name
+        plain = name if name in base else f"model.{name}"
+        assert "pooler" in name or torch.equal(tensor, base[plain]), name
     head = load_file(grid[cell].folder.model / "head.safetensors")
     assert float(head["mean"].abs().max()) > 0
 
 
-@pytest.mark.parametrize("cell", [c for c in GRID if c[1] == "lora"], ids="-".join)
-def test_lora_leaves_every_base_weight_as_it_was(grid, models, cell) -> None:
-    base = load_file(models[cell[2]] / "model.safetensors")
-    tuned = Tuned.load(grid[cell].folder.model, "float32").model.get_base_model()
-    seen, moved = 0, 0
-    for name, tensor in tuned.state_dict().items():
-        plain = re.sub(r"^[a-z]+\.", "", name.replace("base_layer.", "").replace("original_module.", ""))
-        if plain in base and "modules_to_save" not in name:
-            assert torch.equal(tensor, base[plain]), name
+@pytest.mark.parametrize(
+    "cell", [c for c in CELLS if c.method in ("lora", "adapter", "soft-prompt")], ids=ids
+)
+def test_every_base_weight_is_left_as_it_was_and_none_is_saved(grid, bases, cell) -> None:
+    base = load_file(bases[cell.model] / "model.safetensors")
+    tuned = grid[cell].tuned("float32").model
+    stock = tuned.get_base_model() if hasattr(tuned, "get_base_model") else tuned
+    seen = 0
+    for name, tensor in stock.state_dict().items():
+        plain = name.replace("base_layer.", "").replace("original_module.", "")
+        known = next((n for n in (plain, plain.split(".", 1)[-1], f"model.{plain}") if n in base), None)
+        if known and not any(
+            part in name for part in ("modules_to_save", "adapter", "cls.predictions", "lora_")
+        ):
+            assert torch.equal(tensor, base[known]), name
             seen += 1
-        if "lora_B" in name:
-            moved += float(tensor.abs().max()) > 0
-    assert seen >= 30
-    assert moved >= 12, "every update has moved"
-    adapter = load_file(grid[cell].folder.model / "adapter_model.safetensors")
-    assert not any("embeddings" in name for name in adapter)
+    assert seen >= 0.6 * len(base)
+    (file,) = grid[cell].folder.model.glob("*.safetensors")
+    assert not any("embeddings.weight" in name or "embed_tokens" in name for name in load_file(file))
 
 
-def test_full_tuning_moves_every_part_of_the_model(grid, models) -> None:
-    for cell in (c for c in GRID if c[1] == "full"):
-        base, saved = (load_file(p / "model.safetensors") for p in (models[cell[2]], grid[cell].folder.model))
-        still = [
-            n
-            for n, t in saved.items()
-            if n.split(".", 1)[1] in base and torch.equal(t, base[n.split(".", 1)[1]])
-        ]
+def test_full_tuning_moves_every_part_of_the_model(grid, bases) -> None:
+    checked = 0
+    for cell in (c for c in CELLS if c.method == "full"):
+        base, saved = (
+            load_file(p / "model.safetensors") for p in (bases[cell.model], grid[cell].folder.model)
+        )
+        pairs = [(n, t, base.get(n, base.get(n.split(".", 1)[-1]))) for n, t in saved.items()]
+        pairs = [(n, t, old) for n, t, old in pairs if old is not None and old.shape == t.shape]
+        still = [n for n, t, old in pairs if torch.equal(t, old)]
         assert not [n for n in still if "bias" not in n], cell
+        checked += len(pairs)
+    assert checked >= 200
 
 
 def corrupted(
@@ -164,23 +264,21 @@ def corrupted(
     return copy
 
 
-@pytest.mark.parametrize("cell", ONE_EACH, ids="-".join)
+WHOLE = [
+    *(Cell("classification", method, "bert") for method in ("full", "frozen")),
+    *(Cell(task, "full", model) for task, model in (("generation", "llama"), ("seq2seq", "t5"))),
+]
+
+
+@pytest.mark.parametrize("cell", WHOLE, ids=ids)
 def test_a_key_renamed_missing_or_too_many_is_refused_by_name(grid, cell, tmp_path: Path) -> None:
+    """In models that are saved whole; for adapters see their own tests."""
     folder = grid[cell].folder.model
-    files = sorted(p.name for p in folder.glob("*.safetensors"))
-    assert (
-        files
-        == {
-            "full": ["model.safetensors"],
-            "lora": ["adapter_model.safetensors"],
-            "frozen": ["head.safetensors", "model.safetensors"],
-        }[cell[1]]
-    )
     cases = 0
-    for file in files:
-        names = sorted(load_file(folder / file))
+    for path in sorted(folder.glob("*.safetensors")):
+        names = sorted(load_file(path))
         for name in names[:: max(1, len(names) // 4)]:
-            if "pooler" in name and cell[1] == "frozen":
+            if "pooler" in name and cell.method == "frozen":
                 continue
             changes = {
                 "renamed": lambda t, name=name: t.update({name + "x": t.pop(name)}),
@@ -189,15 +287,14 @@ def test_a_key_renamed_missing_or_too_many_is_refused_by_name(grid, cell, tmp_pa
             }
             for what, change in changes.items():
                 with pytest.raises(ModelError) as caught:
-                    Tuned.load(corrupted(folder, tmp_path, file, change), "float32")
-                said = str(caught.value)
-                told = "nobody.asked" if what == "too many" else name.removeprefix("base_model.model.")
-                assert told.replace(".weight", "") in said, (what, file, name, said)
+                    Tuned.load(corrupted(folder, tmp_path, path.name, change), "float32")
+                told = "nobody.asked" if what == "too many" else name
+                assert told.replace(".weight", "") in str(caught.value), (what, path.name, name)
                 cases += 1
     assert cases >= 9
 
 
-@pytest.mark.parametrize("cell", ONE_EACH, ids="-".join)
+@pytest.mark.parametrize("cell", ONE_EACH, ids=ids)
 def test_a_flipped_byte_in_any_file_is_refused_by_its_name(grid, cell, tmp_path: Path) -> None:
     folder = grid[cell].folder.model
     names = list(read_json(folder / "manifest.json"))
@@ -215,7 +312,7 @@ def test_a_flipped_byte_in_any_file_is_refused_by_its_name(grid, cell, tmp_path:
 
 
 def test_lora_on_another_base_is_refused(grid, models, tmp_path: Path) -> None:
-    folder = grid["classification", "lora", "bert"].folder.model
+    folder = grid[Cell("classification", "lora", "bert")].folder.model
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     other = tmp_path / "other"
@@ -235,7 +332,7 @@ def test_lora_on_another_base_is_refused(grid, models, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["full", "frozen"])
 def test_a_whole_model_needs_its_base_no_more(grid, method: str, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
-    shutil.copytree(grid["classification", method, "bert"].folder.model, copy)
+    shutil.copytree(grid[Cell("classification", method, "bert")].folder.model, copy)
     settings = read_json(copy / "luthier.json")
     settings["base"].update(folder="/no/such/folder", name="no-such-model")
     write_json(copy / "luthier.json", settings)
@@ -246,7 +343,7 @@ def test_a_whole_model_needs_its_base_no_more(grid, method: str, tmp_path: Path)
 
 @pytest.mark.parametrize("target", [["nope"], ["query", "nope"], ["LayerNorm"], []])
 def test_a_lora_target_that_matches_nothing_is_refused(models, target: list[str], tmp_path: Path) -> None:
-    asked_for = recipe(tmp_path, models["bert"], "classification", "lora", target=target)
+    asked_for = recipe(tmp_path, models["bert"], Cell("classification", "lora", "bert"), target=target)
     with pytest.raises(ModelError) as caught:
         luthier.train(asked_for, out=tmp_path / "run")
     assert "matches no linear layer" in str(caught.value)

@@ -15,7 +15,6 @@ import pytest
 import luthier
 import tiny
 from luthier.errors import DataError, Interrupted, LuthierError, ModelError, ResourceError, RunError
-from luthier.run.job import dropout_settings
 from luthier.runs import read_json, read_jsonl, read_log, sha256_of, verified
 from luthier.training import Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
@@ -426,7 +425,7 @@ def test_changed_data_cannot_carry_a_run_on(recipe, tmp_path: Path) -> None:
 def test_dropout_settings_reach_every_architecture(
     models, architecture: str, hidden, attention: float
 ) -> None:
-    from luthier.models import resolve
+    from luthier.models import dropout_settings, resolve
 
     found = dropout_settings(resolve(str(models[architecture])), hidden, attention)
     names = {"distilbert": ("dropout", "attention_dropout")}.get(

@@ -12,7 +12,7 @@ import pytest
 import luthier
 import tiny
 from luthier.errors import DataError, RunError
-from luthier.run.job import _Job
+from luthier.run.job import Job
 from luthier.run.use import _untuned_answers
 from luthier.runs import read_jsonl, read_log
 from luthier.serve import Tuned
@@ -122,9 +122,9 @@ def test_other_data_is_held_against_the_untuned_model_of_the_run(
     recipe, method, tmp_path: Path, monkeypatch
 ) -> None:
     seen = []
-    answer = _Job.answer_untuned
+    answer = Job.answer_untuned
     monkeypatch.setattr(
-        _Job, "answer_untuned", lambda *some: seen.append((some[3], answer(*some))) or seen[-1][1]
+        Job, "answer_untuned", lambda job: seen.append((job.prepared, answer(job))) or seen[-1][1]
     )
     run = luthier.train(recipe("classification", method, epochs=0.5), out=tmp_path / "run")
     ((prepared, in_run),) = seen

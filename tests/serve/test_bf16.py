@@ -15,7 +15,7 @@ from luthier.engine.inference import run
 from luthier.methods import METHODS
 from luthier.models import resolve
 from luthier.serve import answer_examples
-from luthier.tasks import TASKS
+from luthier.tasks import TASKS, Work
 from luthier.tasks.base import DOUBT
 
 FP32, BF16 = Machine("cpu", "float32", "test", 1), Machine("cpu", "bfloat16", "test", 1)
@@ -38,8 +38,9 @@ def untrained(task: str, folder: Path, count: int):
 @pytest.mark.parametrize("task", TASKS)
 def test_bf16_gives_the_answers_of_fp32(models, task: str) -> None:
     made, model, rows, examples = untrained(task, models["bert"], 300)
-    exact, loss = answer_examples(made, model, rows, examples, FP32, 2048)
-    given, near = answer_examples(made, model, rows, examples, BF16, 2048)
+    (exact, loss), (given, near) = (
+        answer_examples(made, Work(rows, examples, model, None, machine, 2048)) for machine in (FP32, BF16)
+    )
     same = sum(a.prediction == b.prediction for a, b in zip(exact, given))
     assert len(exact) == len(given) == 300
     assert same >= 297

@@ -15,6 +15,7 @@ import tiny
 from luthier.errors import LuthierError
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
+from luthier.tasks.question_answering import SILENCE, normalise
 
 WORDS = (
     "Paris London lives the house 1,000 x 👨\u200d👩\u200d👧 ❤️ 🏳️\u200d🌈 🙂 𝒳𝓎𝓏 𐍈 naïve Straße İzmir ＡＢＣ ﬁne ½ ① "
@@ -339,3 +340,44 @@ def test_an_answer_in_marks_that_the_tokenizer_drops_is_whole() -> None:
 def test_windows_that_make_no_way_are_refused(options: dict[str, int]) -> None:
     with pytest.raises((ValueError, LuthierError)):
         task(**options)
+
+
+def test_in_words_it_tells_and_hears_what_it_asks_for() -> None:
+    rows = tiny.questions(4)
+    subject = task()
+    subject.learn(rows)
+    for row in rows:
+        asked, told = subject.ask(row), subject.tell(row)
+        assert row["context"] in asked
+        assert row["question"] in asked
+        assert SILENCE in asked
+        heard = subject.hear(row, told)
+        assert heard.prediction == (row["answers"][0]["text"] if row["answers"] else "")
+        allowed = subject.allowed(row)
+        assert (allowed.text, allowed.besides) == (row["context"], (SILENCE,))
+        if row["answers"]:
+            start = heard.detail["start"]
+            assert row["context"][start : start + len(heard.prediction)] == heard.prediction
+    assert subject.score(rows, [subject.hear(row, subject.tell(row)) for row in rows])["f1"] == 1
+    assert subject.settle(rows[:1], [subject.hear(rows[0], "berlin")])[0].prediction == "berlin"
+
+
+def test_where_every_row_has_an_answer_silence_is_not_offered() -> None:
+    rows = tiny.questions(4, unanswerable=False)
+    subject = task()
+    subject.learn(rows)
+    assert SILENCE not in subject.ask(rows[0])
+    assert subject.allowed(rows[0]).besides == ()
+    assert subject.hear(rows[0], SILENCE).prediction == SILENCE
+
+
+@pytest.mark.parametrize("said", ["", "  ", "\n", "NO ANSWER.", "no answer", "\ufffd", "x" * 5000, "Berlin"])
+def test_whatever_was_written_is_heard(said: str) -> None:
+    rows = tiny.questions(2)
+    subject = task(0.0)
+    answer = subject.hear(rows[0], said)
+    assert answer.confidence == 1
+    if normalise(said) in ("", "no answer"):
+        assert answer.prediction == ("" if said.strip().lower().startswith("no") else said.strip())
+    elif said == "Berlin" and "berlin" in rows[0]["context"]:
+        assert answer.prediction == "berlin"

@@ -1,4 +1,6 @@
-"""EM and F1 against the SQuAD 2.0 evaluation, written out here from its published definition."""
+"""EM and F1 against the SQuAD 2.0 evaluation, written out here from its published definition; BLEU and ROUGE-L against
+sacrebleu and rouge-score.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ import string
 
 import numpy as np
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
 
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
@@ -38,7 +42,7 @@ def official_f1(gold: str, given: str) -> float:
 def official_scores(answers: list[list[str]], given: list[str]) -> dict[str, float]:
     exact, f1, has = [], [], []
     for texts, prediction in zip(answers, given):
-        golds = [text for text in texts if official_normal(text)] or [""]
+        golds = golds_of(texts)
         exact.append(max(int(official_normal(gold) == official_normal(prediction)) for gold in golds))
         f1.append(max(official_f1(gold, prediction) for gold in golds))
         has.append(bool(texts))
@@ -47,7 +51,21 @@ def official_scores(answers: list[list[str]], given: list[str]) -> dict[str, flo
         some = [score for score, kind in zip(f1, has) if kind == value]
         if some:
             out[name] = sum(some) / len(some)
+    written = [(golds_of(texts), said) for texts, said in zip(answers, given) if texts]
+    if written:
+        longest = max(len(golds) for golds, _ in written)
+        references = [[golds[i] if i < len(golds) else None for golds, _ in written] for i in range(longest)]
+        out["bleu"] = BLEU(force=True).corpus_score([said for _, said in written], references).score
+        best = [max(ROUGE.score(gold, said)["rougeL"].fmeasure for gold in golds) for golds, said in written]
+        out["rouge_l"] = sum(best) / len(best)
     return out
+
+
+ROUGE = RougeScorer(["rougeL"], use_stemmer=False)
+
+
+def golds_of(texts: list[str]) -> list[str]:
+    return [text for text in texts if official_normal(text)] or [""]
 
 
 TEXTS = (
@@ -121,6 +139,8 @@ def test_what_there_is_none_of_has_no_score() -> None:
         "f1",
         "exact_match",
         "has_answer_f1",
+        "bleu",
+        "rouge_l",
     }
     assert set(subject().score(rows_of([[]]), [Answer("", 1.0)])) == {"f1", "exact_match", "no_answer_f1"}
 

@@ -24,7 +24,7 @@ from luthier.methods import METHODS, learned
 from luthier.models import resolve
 from luthier.records import Row
 from luthier.serve import answer_examples
-from luthier.tasks import TASKS
+from luthier.tasks import TASKS, Work
 from luthier.training import Training, TrainOptions
 from luthier.training.events import Event, Step
 
@@ -96,7 +96,8 @@ def make(
     examples.taken = []
 
     def score(model: torch.nn.Module) -> tuple[float, float, dict[str, float]]:
-        answers, loss = answer_examples(task, model, others, validation, FP32, 4096)
+        work = Work(others, validation, model, tokenizer, FP32, 4096)
+        answers, loss = answer_examples(task, work)
         return -loss, loss, task.score(others, answers)
 
     torch.manual_seed(seed)

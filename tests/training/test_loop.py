@@ -400,8 +400,9 @@ def test_a_step_that_is_no_number_stops_before_the_update_and_names_its_rows(
     plain = training.objective.loss
 
     class Poisoned:
-        calls = 0
+        calls, couples = 0, False
         weights = staticmethod(training.objective.weights)
+        forward = staticmethod(training.objective.forward)
 
         def loss(self, logits, batch):
             self.calls += 1

@@ -9,6 +9,9 @@ import torch
 from torch import nn
 
 from luthier.errors import ModelError, RunError
+from luthier.methods import METHODS
+from luthier.models import resolve
+from luthier.tasks import TASKS
 from luthier.training.optimizer import (
     load_optimizer_tensors,
     make_optimizer,
@@ -20,7 +23,12 @@ from luthier.training.optimizer import (
 
 def model_with_idle_part() -> nn.ModuleDict:
     torch.manual_seed(0)
-    parts = {"used": nn.Linear(4, 3), "norm": nn.LayerNorm(3), "idle": nn.Linear(2, 2), "frozen": nn.Linear(2, 2)}
+    parts = {
+        "used": nn.Linear(4, 3),
+        "norm": nn.LayerNorm(3),
+        "idle": nn.Linear(2, 2),
+        "frozen": nn.Linear(2, 2),
+    }
     model = nn.ModuleDict(parts)
     model["frozen"].requires_grad_(False)
     return model
@@ -69,7 +77,9 @@ def test_the_rate_rises_and_falls() -> None:
     assert linear == pytest.approx([1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
     cosine = [rate(step, 10, 0.2, "cosine") for step in range(10)]
     assert cosine == pytest.approx([1 / 3, 2 / 3] + [0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
-    assert [rate(step, 10, 0.2, "constant") for step in range(10)] == pytest.approx([1 / 3, 2 / 3] + [1.0] * 8)
+    assert [rate(step, 10, 0.2, "constant") for step in range(10)] == pytest.approx(
+        [1 / 3, 2 / 3] + [1.0] * 8
+    )
     assert rate(0, 10, 0.0, "linear") == 1.0
     seen = 0
     for schedule in ("linear", "cosine", "constant"):
@@ -127,3 +137,39 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         with pytest.raises(RunError, match="do not fit what is trained, the first is "):
             load_optimizer_tensors(fresh, trained(model), state)
         assert not fresh.state
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+def test_with_layer_decay_each_layer_has_a_share_of_the_rate_above_it(
+    models, architecture: str, method: str
+) -> None:
+    kind = TASKS["classification"]
+    task = kind(kind.Options(), {"labels": ["a", "b"]})
+    way = METHODS[method](METHODS[method].Options())
+    model = way.apply(task.build(resolve(str(models[architecture])), {}), task.head())
+    optimizer = make_optimizer(model, 1e-3, 0.1, layer_decay=0.5)
+    set_rate(optimizer, 2e-3)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    trained = {name: rates.pop(id(p)) for name, p in model.named_parameters() if p.requires_grad}
+    assert not rates
+    expected = {"embeddings": 2e-3 / 8, "layer.0.": 2e-3 / 4, "layer.1.": 2e-3 / 2}
+    counted = dict.fromkeys([*expected, "head"], 0)
+    for name, rate_of_it in trained.items():
+        place = next((part for part in expected if part in name), "head")
+        assert rate_of_it == pytest.approx(expected.get(place, 2e-3)), name
+        counted[place] += 1
+    assert all(counted[place] for place in ("layer.0.", "layer.1.", "head"))
+    assert bool(counted["embeddings"]) == (method == "full")
+    decays = {g["weight_decay"] for g in optimizer.param_groups}
+    assert decays == {0.0, 0.1}
+
+
+def test_layer_decay_without_layers_is_refused(models) -> None:
+    kind = TASKS["classification"]
+    task = kind(kind.Options(), {"labels": ["a", "b"]})
+    model = task.build(resolve(str(models["bert"])), {})
+    model.base_model.requires_grad_(False)
+    with pytest.raises(ModelError, match="only weights above the layers are trained"):
+        make_optimizer(model, 1e-3, 0.1, layer_decay=0.9)
+    assert len(make_optimizer(model, 1e-3, 0.1).param_groups) == 2

@@ -17,7 +17,7 @@ from luthier import __version__
 from luthier.errors import LuthierError, LuthierWarning
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
-from . import data, machine, models, reading, training
+from . import data, ladder, machine, models, preview, reading, training
 
 # What an OSError with a file's name says about the person's input, not about luthier.
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -59,9 +59,11 @@ def _options(
 app.command()(training.demo)
 app.command()(data.new)
 app.command()(data.check)
+app.command()(preview.preview)
 app.add_typer(models.app, name="models")
 app.command()(training.train)
 app.command()(training.resume)
+app.command()(ladder.ladder)
 app.command()(reading.evaluate)
 app.command()(reading.predict)
 app.command()(reading.compare)

@@ -68,6 +68,10 @@ def check(
         bool,
         typer.Option("--fix-offsets", help="Write a copy of the file with wrong answer starts corrected."),
     ] = False,
+    fix_tags: Annotated[
+        bool,
+        typer.Option("--fix-tags", help="Write a copy of the file with impossible tags corrected."),
+    ] = False,
     set_: Set = None,
     json_: Json = False,
 ) -> int:
@@ -78,8 +82,11 @@ def check(
     from luthier.terminal.streams import print_json
 
     is_recipe = Path(target).suffix.lower() in (".yaml", ".yml")
-    if fix_offsets:
-        return _fix_offsets(target, task, is_recipe, set_ or [], json_)
+    if fix_offsets and fix_tags:
+        raise InputError("one repair at a time", where=target, fix="leave --fix-offsets or --fix-tags out")
+    if fix_offsets or fix_tags:
+        kind = "spans" if fix_offsets else "tags"
+        return _repair(kind, target, task, is_recipe, set_ or [], json_)
     if task is not None:
         task_named(task)
         if is_recipe:
@@ -103,8 +110,11 @@ def check(
     return 1 if any(fault["severity"] == "error" for fault in report["faults"]) else 0
 
 
-def _fix_offsets(target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool) -> int:
-    from luthier.data import fix_offsets
+def _repair(
+    kind: str, target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool
+) -> int:
+    """Write a corrected copy of a file whose rows have a field of this kind: spans or tags."""
+    from luthier.data import fix_offsets, fix_tags
     from luthier.tasks import TASKS
     from luthier.terminal.streams import print_error, print_json
 
@@ -117,19 +127,20 @@ def _fix_offsets(target: str, task: str | None, is_recipe: bool, overrides: list
             raise InputError(
                 "its data.train names several files", where=target, fix="repair one file at a time"
             )
-        form, path = TASKS[recipe.task.name].form, base / recipe.data.train
+        task, path = recipe.task.name, base / recipe.data.train
     elif task is not None:
-        form = task_named(task).form
-    else:  # only tasks with spans have offsets
-        form = next(t.form for t in TASKS.values() if any(f.kind == "spans" for f in t.form.fields))
+        task_named(task)
+    else:
+        task = next(t.name for t in TASKS.values() if any(f.kind == kind for f in t.form.fields))
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), fix="name the data file to repair")
-    fixed, count, left = fix_offsets(path, form)
+    fixed, count, left = (fix_offsets if kind == "spans" else fix_tags)(path, TASKS[task].form)
+    what = "answer start" if kind == "spans" else "tag"
     if as_json:
         print_json({"file": str(fixed), "fixed": count, "left": [fault.as_json() for fault in left]})
     else:
-        print(f"{count:,} answer start{'s' * (count != 1)} corrected in {fixed}")
+        print(f"{count:,} {what}{'s' * (count != 1)} corrected in {fixed}")
         print(f"{len(left):,} error{'s' * (len(left) != 1)} left in it")
     if left and not as_json:
-        print_error(f"correct the rest by hand: luthier check {fixed} --task question-answering")
+        print_error(f"correct the rest by hand: luthier check {fixed} --task {task}")
     return 1 if left else 0

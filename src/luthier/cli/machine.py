@@ -60,7 +60,7 @@ def environment() -> dict[str, Any]:
     from luthier.engine.device import find_machine
     from luthier.evidence.content import memory_text
     from luthier.models import home, listing, offline
-    from luthier.run.job import environment as of_run
+    from luthier.run.provenance import environment as of_run
 
     folder = home()
     there = next(p for p in (folder, *folder.parents) if p.exists())

@@ -45,7 +45,7 @@ def evaluate(
     if json_:
         print_json(found)
     else:
-        print_scores(found)
+        print_scores(found, opened.recipe.task)
     return 0
 
 
@@ -97,7 +97,9 @@ def predict(
     with Progress() as listen:
         listen(Phase("loading the model"))
         tuned = opened.tuned()
-    form, columns = tuned.task.form, opened.recipe.data.columns
+    form = tuned.task.asked()
+    known = {"id", *(field.name for field in form.fields)}
+    columns = {name: column for name, column in opened.recipe.data.columns.items() if name in known}
     if source is None and sys.stdin.isatty():
         return ask(tuned, form)
     asked = stdin_rows(sys.stdin.buffer, form) if source is None else opened_rows(source, form, columns)

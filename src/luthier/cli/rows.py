@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from luthier.errors import DataError, InputError, LuthierError
 from luthier.records import Fault, Form
 
+from .talk import talk
+
 if TYPE_CHECKING:
     from luthier.data.raw import Raw
     from luthier.serve import Tuned
 
 BATCH = 256  # rows in memory at once
 SAMPLE = 200  # records looked at to find the columns
+_BESIDE = ("text", "tools")  # what words were cut from, and what a dialogue may call
 
 
 @dataclass(slots=True)
@@ -108,7 +111,17 @@ def asked_rows(
     wanted = {field: column for field, column in columns.items() if column in there}
     mapped = map_columns(form, sample, wanted, False, name)
     inputs = [field.name for field in form.inputs]
-    mapped.columns = {field: column for field, column in mapped.columns.items() if field in inputs}
+    in_turns = (
+        form.inputs[0].kind == "messages"
+    )  # its columns are the parts of a layout: all but the answer's are read
+    mapped.columns = {
+        field: column
+        for field, column in mapped.columns.items()
+        if (field not in ("output", "completion") if in_turns else field in inputs)
+    }
+    mapped_words = (
+        form.inputs[0].kind == "tokens"
+    )  # cut from a text, perhaps: then where each stands goes along
     mapped.spans = {}
     shared: dict[str, str] = {}
     maker = RowMaker(form, mapped, name, False, shared)
@@ -129,7 +142,8 @@ def asked_rows(
             why = errors[0].message if errors else "it cannot be read"
             yield Asked(id, None, f"{name}:{raw.line}: {why}")
         else:
-            yield Asked(id, {field: fields[field] for field in inputs})
+            beside = ("text", "offsets") if mapped_words else ("tools",) if in_turns else ()
+            yield Asked(id, {field: fields[field] for field in (*inputs, *beside) if field in fields})
 
 
 def answered(tuned: Tuned, rows: Iterable[Asked], say: Callable[[int], None]) -> Iterator[dict[str, Any]]:
@@ -139,7 +153,7 @@ def answered(tuned: Tuned, rows: Iterable[Asked], say: Callable[[int], None]) ->
     done = 0
     for batch in in_batches(rows, BATCH):
         good = [{"id": row.id, **row.fields} for row in batch if row.fields is not None]
-        answers = iter(tuned.predict(good))
+        answers = iter(_predicted(tuned, good))
         for row in batch:
             if row.fields is None:
                 yield {"id": row.id, "prediction": None, "confidence": None, "error": row.error}
@@ -147,6 +161,16 @@ def answered(tuned: Tuned, rows: Iterable[Asked], say: Callable[[int], None]) ->
                 yield {**next(answers), "id": row.id}
         done += len(batch)
         say(done)
+
+
+def _predicted(tuned: Tuned, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a row; where one of them cannot be put to the model at all, it alone gets an error."""
+    try:
+        return tuned.predict(rows)
+    except DataError as error:
+        if len(rows) > 1:
+            return [line for row in rows for line in _predicted(tuned, [row])]
+        return [{"prediction": None, "confidence": None, "error": error.found}]
 
 
 def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[int, int]:
@@ -197,6 +221,8 @@ def ask(tuned: Tuned, form: Form) -> int:
     """
     from luthier.terminal.streams import say
 
+    if form.inputs[0].kind == "messages":
+        return talk(tuned)
     inputs = [field.name for field in reversed(form.inputs)]  # the passage first, then questions about it
     kept: dict[str, str] = {}
     say(
@@ -217,8 +243,15 @@ def ask(tuned: Tuned, form: Form) -> int:
             except LuthierError as error:
                 say(f"{error}")
                 continue
-            print(
-                f"{answer['prediction'] or '(no answer)'}  (confidence {answer['confidence']:.0%})",
-                flush=True,
-            )
+            print(f"{_said(answer)}  (confidence {answer['confidence']:.0%})", flush=True)
     return 0
+
+
+def _said(answer: Mapping[str, Any]) -> str:
+    """A prediction in words: of tags the entities, of several labels all of them."""
+    if "entities" in answer:
+        return "; ".join(f"{one['label']}: {one['text']}" for one in answer["entities"]) or "(no entity)"
+    given = answer["prediction"]
+    if isinstance(given, list):
+        return ", ".join(map(str, given)) or "(no label)"
+    return f"{given:g}" if isinstance(given, float) else str(given or "(no answer)")

@@ -145,7 +145,7 @@ def _show_scores(run: Run) -> None:
     if run.evaluation is None:
         print("There is no test split, so there are no scores to show.")
     else:
-        print_scores(run.evaluation)
+        print_scores(run.evaluation, run.recipe.task)
 
 
 def _show_verdict(run: Run) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..records import Fault
+from . import conll
 from .encoding import Probe, lines, probe, read_text
 from .json_files import read_json, rows_of
 from .json_lines import read_json_lines
 from .options import FORMATS
 from .parquet import read_parquet
-from .raw import ROW_LIMIT, Raw, too_large
+from .raw import DOCUMENT_LIMIT, ROW_LIMIT, Raw, too_large
 from .sources import SUFFIXES
 from .tables import Dialect, read_table, sample_text, sniff
 
@@ -64,6 +65,8 @@ class Opened:
             return read_json_lines(self.path, self.name, self.probe)
         if self.format in ("json", "squad", "squad-flat"):
             return read_json(self.path, self.name, self.probe, self.format == "squad", self.split)
+        if self.format == "conll":
+            return conll.read_conll(self.path, self.name, self.probe)
         if self.format == "text":
             return _text_lines(self.path, self.name, self.probe)
         assert self.dialect is not None
@@ -131,8 +134,10 @@ def _detect(
     suffix = SUFFIXES.get(path.suffix.lower())
     if text.lstrip()[:1] in ("{", "["):
         return _json_kind(text, suffix), None
-    if suffix in ("json", "jsonl"):
+    if suffix in ("json", "jsonl", "conll"):
         return suffix, None  # whatever it holds, its faults are best told line by line
+    if conll.looks_like(text):
+        return "conll", None
     dialect = sniff(text, known)
     if suffix in ("csv", "tsv") or _is_table(dialect, known):
         return ("tsv" if dialect.delimiter == "\t" else "csv"), dialect
@@ -196,7 +201,7 @@ def _text_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
 
 def _whole_text(path: Path, name: str, found: Probe) -> Iterator[Raw]:
     """The file is one row."""
-    if found.size > 4 * ROW_LIMIT:
-        yield Raw(1, None, [too_large(name, 1, found.size, ROW_LIMIT)])
+    if found.size > DOCUMENT_LIMIT:
+        yield Raw(1, None, [too_large(name, 1, found.size, DOCUMENT_LIMIT)])
         return
     yield Raw(1, {"text": read_text(path, found).strip()})

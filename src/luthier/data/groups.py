@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from hashlib import blake2b, sha256
+from hashlib import sha256
 
 from ..errors import DataError, did_you_mean
 from ..records import Form, Row
-from .content import hasher, input_names, plain
+from .content import frozen, given_names, hasher, input_names, same_input, text_of
 from .near import Joined, near_duplicates
 from .options import NO_GROUPS
 
@@ -40,16 +40,18 @@ def near_texts(rows: Sequence[Row], form: Form, group_by: str | None) -> dict[st
     """The texts in which near copies are looked for, each with the first row that has it.
 
     Where the task groups by a text (a passage), that text alone: questions about different passages are alike
-    without being copies. Otherwise everything the model is given.
+    without being copies. Otherwise everything the model is given: the words of a sentence, the turns of a dialogue
+    but for system prompts; of plain text to learn, the text.
     """
-    if group_by is None and form.group_by is not None:
+    passage = next((f.name for f in form.fields if f.name == form.group_by and f.kind == "text"), None)
+    if group_by is None and passage is not None:
         return {}
     first: dict[str, int] = {}
-    names = (form.group_by,) if form.group_by is not None else input_names(form)
     for i, row in enumerate(rows):
-        parts = [row.get(name) for name in names]
-        if all(isinstance(part, str) for part in parts):
-            first.setdefault(parts[0] if len(parts) == 1 else "\n".join(parts), i)
+        names = (passage,) if passage is not None else given_names(row, form)
+        parts = [text_of(row.get(name)) for name in names]
+        if all(part is not None for part in parts):
+            first.setdefault("\n".join(part for part in parts if part), i)
     return first
 
 
@@ -62,11 +64,10 @@ def join_rows(
     """
     joined = Joined(len(rows))
     first: dict[Hashable, int] = {}
-    names = input_names(form)
     for i, row in enumerate(rows):
-        joined.join(first.setdefault(_same_input(row, names), i), i)
+        joined.join(first.setdefault(same_input(row, form), i), i)
         if group_by is not None and (value := row.get(group_by)) is not None:
-            joined.join(first.setdefault((group_by, value), i), i)
+            joined.join(first.setdefault((group_by, frozen(value)), i), i)
     texts = near_texts(rows, form, group_by)
     places = list(texts.values())
     pairs = [(places[i], places[j], likeness) for i, j, likeness in near_duplicates(list(texts), say=say)]
@@ -75,27 +76,20 @@ def join_rows(
     return joined, pairs
 
 
-def _same_input(row: Row, names: Sequence[str]) -> bytes:
-    """A digest equal for rows whose inputs differ at most in case, white space and punctuation."""
-    digest = blake2b(digest_size=16)
-    for name in names:
-        value = row.get(name)
-        digest.update(plain(value).encode("utf-8", "surrogatepass") if isinstance(value, str) else b"")
-        digest.update(b"\x00")
-    return digest.digest()
-
-
 def places_of(rows: Sequence[Row], form: Form, group_by: str | None) -> list[float]:
     """Each row's u in 0..1, from its group's value, or from what the model is given of it.
 
     The target is left out: correcting a label moves no row to another split.
     """
-    digest = hasher(input_names(form))
+    names = input_names(form)
+    digests = {names: hasher(names)}
     by_group: dict[str, float] = {}
     found = []
     for row in rows:
         value = row.get(group_by) if group_by is not None else None
         if value is None:
+            given = given_names(row, form)
+            digest = digests.setdefault(given, hasher(given))
             found.append(unit(digest(dict(row.fields))))
             continue
         text = str(value)

@@ -77,8 +77,13 @@ def _pick_split(names: list[str], wanted: str | None, given: str) -> str:
 
 def read_hub(dataset: Any) -> Iterator[Raw]:
     """Records of a hub dataset's split; a Raw's line is the row's number."""
-    names = {
-        column: list(f.names) for column, f in (dataset.features or {}).items() if getattr(f, "names", None)
-    }
+    names = {column: list(found) for column, f in (dataset.features or {}).items() if (found := _names(f))}
     for number, values in enumerate(dataset, 1):
         yield Raw(number, named(dict(values), names))
+
+
+def _names(feature: Any) -> Any:
+    """The names of a feature of classes, or of a list of such (tags, several labels)."""
+    while getattr(feature, "feature", None) is not None:
+        feature = feature.feature
+    return getattr(feature, "names", None)

@@ -81,7 +81,24 @@ def rows_of(value: Any, name: str) -> list[Any]:
 def _holds_rows(key: str, value: Any) -> bool:
     """Whether this is a list of rows; a file that is a single question holds a list of answers."""
     return (
-        isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "answer" not in key.lower()
+        isinstance(value, list)
+        and bool(value)
+        and isinstance(value[0], dict)
+        and "answer" not in key.lower()
+        and not _is_part(value[0])
+    )
+
+
+def _is_part(value: Any) -> bool:
+    """Whether an object is a turn, a span or an annotation: a file that is one row holds lists of such."""
+    if not isinstance(value, dict):
+        return False
+    turn = ("role" in value and "content" in value) or ("from" in value and "value" in value)
+    annotation = isinstance(value.get("result"), list)
+    return (
+        turn
+        or annotation
+        or bool({"start", "start_offset"} & set(value) and {"end", "end_offset"} & set(value))
     )
 
 
@@ -115,8 +132,8 @@ def _arrays_of_objects(text: str, start: int) -> Iterator[tuple[str, int]]:
             value_at = _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
             first = _SPACE.match(text, value_at + 1).end()  # type: ignore[union-attr]
             listed = text[value_at : value_at + 1] == "[" and text[first : first + 1] == "{"
-            if listed and "answer" not in key.lower():  # a file that is one question holds a list, too
-                yield key, value_at
+            if listed and "answer" not in key.lower() and not _is_part(_first(decoder, text, first)):
+                yield key, value_at  # (a file that is one question holds a list of answers, too)
             _, at = decoder.raw_decode(text, value_at)
         except BROKEN:
             return  # the break lies in this value: what came before it is what there is
@@ -124,6 +141,13 @@ def _arrays_of_objects(text: str, start: int) -> Iterator[tuple[str, int]]:
         if text[at : at + 1] != ",":
             return
         at += 1
+
+
+def _first(decoder: json.JSONDecoder, text: str, at: int) -> Any:
+    try:
+        return decoder.raw_decode(text, at)[0]
+    except BROKEN:
+        return None
 
 
 def _single(text: str, name: str) -> Iterator[Raw]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..errors import DataError
 from ..records import Finding, Form, Row
-from .content import input_names, plain
+from .content import frozen, same_input
 from .groups import grouping, join_rows
 from .near import Joined
 
@@ -39,14 +39,16 @@ def _seen(
     train_rows: Sequence[Row], other_rows: Sequence[Row], form: Form, name: str | None, joined: Joined
 ) -> list[dict[str, Any]]:
     by_input = _first_by_input(train_rows, form)
-    by_group = {value: row for row in reversed(train_rows) if name and (value := row.get(name)) is not None}
+    by_group = {
+        frozen(value): row for row in reversed(train_rows) if name and (value := row.get(name)) is not None
+    }
     by_root = _first_by_root(joined, len(train_rows))
     found = []
     for i, row in enumerate(other_rows, len(train_rows)):
-        seen = by_input.get(_input(row, form))
+        seen = by_input.get(same_input(row, form))
         kind = "exact"
         if seen is None and name and (value := row.get(name)) is not None:
-            seen, kind = by_group.get(value), "group"
+            seen, kind = by_group.get(frozen(value)), "group"
         if seen is None and (root := joined.find(i)) in by_root:
             seen, kind = train_rows[by_root[root]], "near"
         if seen is not None:
@@ -122,14 +124,10 @@ def _place(row: Row) -> str:
     return f"{row.file}:{row.line}" if row.file else f"row {row.id}"
 
 
-def _input(row: Row, form: Form) -> tuple[str, ...]:
-    return tuple(plain(str(row.get(name, ""))) for name in input_names(form))
-
-
-def _first_by_input(rows: Sequence[Row], form: Form) -> dict[tuple[str, ...], Row]:
-    found: dict[tuple[str, ...], Row] = {}
+def _first_by_input(rows: Sequence[Row], form: Form) -> dict[bytes, Row]:
+    found: dict[bytes, Row] = {}
     for row in rows:
-        found.setdefault(_input(row, form), row)
+        found.setdefault(same_input(row, form), row)
     return found
 
 

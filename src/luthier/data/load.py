@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..records import Fault, Form, Row
+from ..records import Fault, Field, Form, Row
+from . import dialogue, tagged
 from .columns import Mapped, known_names, map_columns
 from .content import hasher, names_of
 from .fields import RowMaker
@@ -18,6 +19,7 @@ from .formats import open_file
 from .hub import open_hub, read_hub
 from .raw import Raw
 from .sources import Found, resolve
+from .tags import Scheme, detect
 
 _SAMPLE = 200  # records looked at to find the columns
 
@@ -51,28 +53,55 @@ def load(
     base: Path | None = None,
     labelled: bool = True,
     split: str | None = None,
+    label_names: Sequence[str] = (),
     say: Callable[[int], None] | None = None,
 ) -> Loaded:
     """Read `source` as rows of `form`.
 
     Relative paths are looked for in `base`, then in the working directory. With `labelled=False` a row may
     lack its target. `split` picks one of train, validation, test from a hub dataset or a folder that keeps
-    them apart. `say` is called now and then with the number of records read. Raises DataError where nothing
-    can be read or a required field is in no column; a bad row is a fault in the result, never an exception.
+    them apart. `format` is that of the files, or the layout of the dialogues in them. `label_names` are what
+    numbers stand for in columns of labels or tags. `say` is called now and then with the number of records read.
+    Raises DataError where nothing can be read or a required field is in no column; a bad row is a fault in the
+    result, never an exception.
     """
-    reader = _Loader(form, columns or {}, format, labelled, split, say)
+    reader = _Loader(form, columns or {}, format, labelled, split, label_names, say)
     found, notes = resolve(source, base, split)
     reader.loaded.faults += notes
-    if (
-        len({item.whole and item.label is not None for item in found}) == 1
-        and found
-        and found[0].label is not None
-    ):
+    if found and all(item.whole and item.label is not None for item in found) and not _documents(form):
         reader.add_folders(found)
     else:
         for item in found:
             reader.add(item)
     return reader.loaded
+
+
+def _documents(form: Form) -> bool:
+    """Whether texts are learned for themselves, so that a folder's name says nothing about the files in it."""
+    target = form[form.target]
+    return form.inputs == (target,) or dialogue.dialogue_of(form) is not None
+
+
+def _layout_and_format(wanted: str, form: Form) -> tuple[str, str]:
+    """(layout a dialogue must have or "", file format) of a recipe's `data.format`."""
+    of_dialogue = wanted in dialogue.LAYOUTS
+    if dialogue.dialogue_of(form) is not None and of_dialogue:
+        return wanted, "auto"
+    if of_dialogue and wanted != "text":
+        raise DataError(
+            f'data.format: "{wanted}" is a layout of dialogues, and this task has none',
+            fix="leave data.format out",
+        )
+    return "", wanted
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A row whose tags are read when the whole file has told their scheme."""
+
+    fields: dict[str, Any]
+    own: Any
+    raw: Raw
 
 
 class _Loader:
@@ -85,15 +114,12 @@ class _Loader:
         format: str,
         labelled: bool,
         split: str | None,
+        label_names: Sequence[str],
         say: Callable[[int], None] | None,
     ) -> None:
-        self.form, self.columns, self.format, self.labelled, self.split = (
-            form,
-            columns,
-            format,
-            labelled,
-            split,
-        )
+        self.form, self.columns, self.labelled, self.split = form, columns, labelled, split
+        self.layout, self.format = _layout_and_format(format, form)
+        self.label_names = label_names
         self.loaded = Loaded()
         self._say = say
         self._ids: set[str] = set()
@@ -101,6 +127,8 @@ class _Loader:
         self._shared: dict[str, str] = {}
         self._digest = hasher(names_of(form))
         self._known = known_names(form, columns)
+        self._tags: Field | None = next((f for f in form.fields if f.kind == "tags"), None)
+        self._waiting: list[_Waiting] = []
 
     def add(self, item: Found) -> None:
         """Read one file or hub dataset into the result."""
@@ -160,23 +188,48 @@ class _Loader:
             )
 
     def _records(self, records: Iterator[Raw], name: str, about: dict[str, Any]) -> None:
-        sample = list(islice(records, _SAMPLE))
+        sample = _sample(records)
         if not sample:
             raise DataError(
                 "it holds no rows", where=name, fix="name a file with at least one row under its header"
             )
-        mapped = map_columns(self.form, sample, self.columns, self.labelled, name)
+        mapped = map_columns(self.form, sample, self.columns, self.labelled, name, self.layout)
         self.loaded.faults += mapped.notes
-        maker = RowMaker(self.form, mapped, name, self.labelled, self._shared)
-        before = len(self.loaded.rows)
+        maker = RowMaker(self.form, mapped, name, self.labelled, self._shared, self.label_names)
+        before, said = len(self.loaded.rows), len(self.loaded.faults)
         stream: Iterable[Raw] = chain(sample, records)
         del sample
         for raw in stream:
             self._keep(raw, maker, name)
-        note = maker.searched_note()
-        if note:
-            self.loaded.faults.append(note)
+        layout = mapped.layout
+        if self._waiting:
+            layout = ", ".join(part for part in (layout, self._settle(maker, name, about["format"])) if part)
+            self.loaded.faults[said:] = sorted(self.loaded.faults[said:], key=lambda fault: fault.line)
+        self.loaded.faults += maker.closing_notes()
+        if about["format"] == "conll":
+            layout = layout.removeprefix(f"{tagged.TOKENS}, ")
+        if layout and layout != about["format"]:
+            about["format"] += f" ({layout})"
         self._about(about, before, mapped)
+
+    def _settle(self, maker: RowMaker, name: str, format: str) -> str:
+        """Keep the rows whose tags are sound under the file's scheme; its name, where there are tags."""
+        assert self._tags is not None
+        field = self._tags
+        waiting, self._waiting = self._waiting, []
+        told = [item.fields[field.name] for item in waiting if field.name in item.fields]
+        scheme = detect(told)
+        for item in waiting:
+            sound = field.name not in item.fields or tagged.settle(
+                maker, field, scheme, item.raw, item.fields, format in tagged.MENDABLE
+            )
+            self.loaded.faults += maker.faults
+            maker.faults = []
+            if sound:
+                self._add(item.fields, item.own, item.raw, name)
+        if told and (scheme.name != "BIO" or not scheme.typed):
+            self.loaded.faults.append(_scheme_note(scheme, name))
+        return scheme.name if told else ""
 
     def _about(self, about: dict[str, Any], before: int, mapped: Mapped) -> None:
         loaded = self.loaded
@@ -206,7 +259,13 @@ class _Loader:
         if fields is None:
             return
         own = raw.values.get(maker.mapped.id) if maker.mapped.id else None
-        loaded.rows.append(Row(self._id(own, fields, raw, name), fields, name, raw.line))
+        if self._tags is not None and maker.mapped.layout == tagged.TOKENS:
+            self._waiting.append(_Waiting(fields, own, Raw(raw.line, None, (), raw.place, raw.lines)))
+        else:
+            self._add(fields, own, raw, name)
+
+    def _add(self, fields: dict[str, Any], own: Any, raw: Raw, name: str) -> None:
+        self.loaded.rows.append(Row(self._id(own, fields, raw, name), fields, name, raw.line))
 
     def _id(self, own: Any, fields: dict[str, Any], raw: Raw, name: str) -> str:
         """The file's own id, or one that follows from the row's content alone; made distinct by a suffix."""
@@ -247,3 +306,25 @@ class _Loader:
         for row in self.loaded.rows[start:]:
             digest.update(self._digest(dict(row.fields)).encode("ascii"))
         return digest.hexdigest()
+
+
+def _sample(records: Iterator[Raw]) -> list[Raw]:
+    """The first records, with enough readable ones among them to find the columns."""
+    sample: list[Raw] = []
+    readable = 0
+    for raw in records:
+        sample.append(raw)
+        readable += raw.values is not None
+        if readable >= _SAMPLE:
+            break
+    return sample
+
+
+def _scheme_note(scheme: Scheme, name: str) -> Fault:
+    """That tags were written anew, and how they were read."""
+    message = f"the tags are {scheme.name}; they were read as BIO"
+    if scheme.name == "IO":
+        message += ": neighbouring words of one type as one mention"
+    if not scheme.typed:
+        message += '; they name no type, so every mention is called "entity"'
+    return Fault("note", "tag-scheme", message, name, fix="none needed")

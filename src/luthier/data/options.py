@@ -10,10 +10,14 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from ..config import Section
+from .augment import AugmentOptions
 
-FormatName = Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "text", "squad", "squad-flat"]
+FileFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "text", "squad", "squad-flat", "conll"]
+DialogueLayout = Literal["messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+FormatName = Literal["auto"] | FileFormat | DialogueLayout
 LeakagePolicy = Literal["refuse", "drop", "report"]
-FORMATS: tuple[str, ...] = get_args(FormatName)
+FORMATS: tuple[str, ...] = ("auto", *get_args(FileFormat))
+LAYOUTS: tuple[str, ...] = get_args(DialogueLayout)
 NO_GROUPS = "none"
 
 
@@ -32,7 +36,14 @@ class DataOptions(Section):
         default_factory=dict,
         description="luthier's field name -> the file's column, where the names differ (text: review_body)",
     )
-    format: FormatName = Field("auto", description="the files' format; auto looks at their content")
+    label_names: list[str] = Field(
+        [],
+        description="what numbers in a column of labels or tags stand for, from 0 on ([O, B-person, I-person])",
+    )
+    format: FormatName = Field(
+        "auto",
+        description="the files' format, or how instructions and dialogues lie in them; auto looks at their content",
+    )
     group_by: str | None = Field(
         None,
         description="rows with equal values of this field or column never cross a split; "
@@ -42,6 +53,15 @@ class DataOptions(Section):
         "refuse",
         description="what happens when over 1 % of your own test or validation rows are in train; "
         "up to that, refuse leaves the shared rows out of train",
+    )
+
+    augment: list[AugmentOptions] = Field(
+        default_factory=list,
+        description="training rows made from others: paraphrase, back-translation, substitute, distractors, "
+        "unanswerable, questions",
+    )
+    compare_augmented: bool = Field(
+        True, description="with augment: tune once without the made rows, too, and report the difference"
     )
 
     @field_validator("train")

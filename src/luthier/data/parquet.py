@@ -39,22 +39,32 @@ def label_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Column -> class names, from the features that Hugging Face `datasets` writes into the file."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {
-            column: list(feature["names"])
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
-        }
+        return {column: list(names) for column, feature in features.items() if (names := _names(feature))}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _names(feature: Any) -> Any:
+    """The names of a feature of classes, or of a list of such (tags, several labels)."""
+    while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]
+    return (
+        feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    )
 
 
 def named(values: dict[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
     """The row with class numbers replaced by their names; -1 is how `datasets` writes "no label"."""
     for column, known in names.items():
         value = values.get(column)
-        if type(value) is int:
-            if 0 <= value < len(known):
-                values[column] = known[value]
-            elif value == -1:
-                values[column] = None
+        if isinstance(value, list):
+            values[column] = [_name(item, known) for item in value]
+        else:
+            values[column] = _name(value, known)
     return values
+
+
+def _name(value: Any, known: list[str]) -> Any:
+    if type(value) is not int:
+        return value
+    return known[value] if 0 <= value < len(known) else None if value == -1 else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..records import Fault
 KB = 1024
 CELL_LIMIT = 256 * KB  # bytes of UTF-8 in one field
 ROW_LIMIT = 1024 * KB  # characters in one row
+DOCUMENT_LIMIT = 8 * ROW_LIMIT  # bytes of a text that is learned for itself: whole books
 LINE_LIMIT = 10 * KB * KB  # characters of one physical line that are ever held in memory
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -24,13 +25,24 @@ class Raw:
     why (with warnings alone it stands for no row, but for a word about the file).
 
     `line` is physical and 1-based, or the row's number in formats without lines. `place` tells rows apart
-    where many share one physical line (a JSON file without line breaks).
+    where many share one physical line (a JSON file without line breaks), and `lines` are those of its parts
+    where each has one of its own (the tokens of a CoNLL file).
     """
 
     line: int
     values: dict[str, Any] | None
     faults: Sequence[Fault] = ()
     place: str = ""
+    lines: Sequence[int] = ()
+
+
+def value_of(values: Mapping[str, Any], column: str) -> Any:
+    """A record's value in a column, or in a column inside another ("translation.en"); None where there is none."""
+    if column in values:
+        return values[column]
+    outer, _, inner = column.partition(".")
+    inside = values.get(outer)
+    return value_of(inside, inner) if inner and isinstance(inside, Mapping) else None
 
 
 def shown(value: Any, limit: int = 80) -> str:

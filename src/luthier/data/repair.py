@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..records import Fault, Form
 from .columns import known_names, map_columns
 from .encoding import lines, read_text
-from .formats import open_file
+from .formats import Opened, open_file
 from .json_files import rows_of
 from .load import load
 from .raw import Raw
@@ -39,20 +39,35 @@ def fix_offsets(path: Path, form: Form) -> tuple[Path, int, list[Fault]]:
         raise DataError(
             f"only JSON files can be repaired, this is {opened.format}", where=name, fix="correct it by hand"
         )
-    found = opened.probe
     pieces: list[str] = []
     fixed = 0
-    texts = (line for _, line, _ in lines(path, found)) if opened.by_lines else iter([read_text(path, found)])
-    for text in texts:
+    for text in texts_of(opened):
         new, count = _repaired(text, form, opened.format == "squad")
         pieces.append(new)
         fixed += count
-    target = _free_name(path)
+    target = write_copy(opened, pieces)
+    return target, fixed, errors_left(target, form)
+
+
+def texts_of(opened: Opened) -> Iterator[str]:
+    """A JSON file's text: line by line where each is a value of its own, else whole."""
+    if opened.by_lines:
+        return (line for _, line, _ in lines(opened.path, opened.probe))
+    return iter([read_text(opened.path, opened.probe)])
+
+
+def write_copy(opened: Opened, pieces: Iterable[str]) -> Path:
+    """The file anew under a free name beside it, in its own encoding."""
+    target = _free_name(opened.path)
+    found = opened.probe
     # "x": another process may have made the file since the name was chosen.
     with target.open("x", encoding=found.encoding, errors=found.errors, newline="") as file:
         file.writelines(pieces)
-    left = [fault for fault in load(str(target.resolve()), form).faults if fault.severity == "error"]
-    return target, fixed, left
+    return target
+
+
+def errors_left(target: Path, form: Form) -> list[Fault]:
+    return [fault for fault in load(str(target.resolve()), form).faults if fault.severity == "error"]
 
 
 def _free_name(path: Path) -> Path:
@@ -66,29 +81,44 @@ def _free_name(path: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Edit:
+class Edit:
+    """What stands anew from `start` up to `end` of a text."""
+
     start: int
     end: int
     new: str
 
 
-def _repaired(text: str, form: Form, nested: bool) -> tuple[str, int]:
-    """The text with its wrong starts corrected, and how many; unreadable JSON comes back as it is."""
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    for edit in sorted(edits, key=lambda e: e.start, reverse=True):
+        text = text[: edit.start] + edit.new + text[edit.end :]
+    return text
+
+
+def decoded(text: str) -> tuple[Any, LocatedDecoder] | None:
+    """The text's JSON with the places of its objects; None where it is broken."""
     decoder = LocatedDecoder()
     indent = len(text) - len(text.lstrip(" \t\r\n\ufeff"))
     try:
         value, _ = decoder.raw_decode(text, indent)
     except BROKEN:
+        return None
+    return value, decoder
+
+
+def _repaired(text: str, form: Form, nested: bool) -> tuple[str, int]:
+    """The text with its wrong starts corrected, and how many; unreadable JSON comes back as it is."""
+    found = decoded(text)
+    if found is None:
         return text, 0
-    edits: list[_Edit] = []
+    value, decoder = found
+    edits: list[Edit] = []
     fixed = 0
     for record, objects in _records(value, nested):
         changed = _corrections(record, form)
         fixed += len(changed)
         edits += _edits(text, objects, changed, decoder)
-    for edit in sorted(edits, key=lambda e: e.start, reverse=True):
-        text = text[: edit.start] + edit.new + text[edit.end :]
-    return text, fixed
+    return edited(text, edits), fixed
 
 
 def _records(value: Any, nested: bool) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -133,7 +163,7 @@ _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 def _edits(
     text: str, record: dict[str, Any], changed: list[tuple[Span, Repair]], decoder: LocatedDecoder
-) -> list[_Edit]:
+) -> list[Edit]:
     """One edit for each smallest object of the record that holds a corrected answer."""
     touched: dict[int, dict[str, Any]] = {}
     for span, repair in changed:
@@ -143,7 +173,7 @@ def _edits(
     edits = []
     for holder in touched.values():
         start, end = decoder.spans[id(holder)]
-        edits.append(_Edit(start, end, _rewritten(text[start:end], holder)))
+        edits.append(Edit(start, end, _rewritten(text[start:end], holder)))
     # An object inside another that is written anew is already in it.
     return [e for e in edits if not any(o is not e and o.start <= e.start and e.end <= o.end for o in edits)]
 

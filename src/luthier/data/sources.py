@@ -21,7 +21,12 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".txt": "text",
     ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+    **dict.fromkeys((".conll", ".conll2003", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".ner"), "conll"),
 }
+_TEXTS = (".txt", ".text", ".md", ".markdown")
+_ONE_TEXT = (".md", ".markdown")  # never one row a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def resolve(source: str | list[str], base: Path | None, split: str | None) -> tu
             found += files
             notes += left_out
         elif path is not None:
-            found.append(Found(given, path))
+            found.append(Found(given, path, whole=path.suffix.lower() in _ONE_TEXT))
         elif any(mark in given for mark in "*?["):
             found += _pattern(given, base, split)
         else:
@@ -123,22 +128,35 @@ def _folder(given: str, folder: Path, split: str | None) -> tuple[list[Found], l
             where=given,
             fix="name a folder or file that does",
         )
+    read = {item.path for item in found}
+    about = [p.name for p in sorted(folder.iterdir()) if p.suffix.lower() in _ONE_TEXT and p not in read]
+    if about and not all(item.label for item in found):
+        message = f"taken for a word about the data and not read: {', '.join(about)}"
+        return found, [Fault("note", "left-out", message, given, fix="name the file itself if it is data")]
     return found, []
 
 
 def _entries(given: str, entries: Iterable[Path]) -> list[Found]:
-    """Files as they are; sub-folders of .txt files as labels; a folder of .txt files as one row a file."""
+    """Files as they are; sub-folders of texts as labels; a folder of texts (.txt, .md) as one row a file.
+
+    A README.md is about the data, and so is any .md beside tables.
+    """
     entries = [p for p in entries if not p.name.startswith(".")]
-    files = [p for p in entries if p.is_file() and p.suffix.lower() in SUFFIXES]
+    files = [p for p in entries if p.is_file() and p.suffix.lower() in SUFFIXES and not _about(p)]
     folders = [p for p in entries if p.is_dir()]
     found: list[Found] = []
-    texts = [p for p in files if p.suffix.lower() in (".txt", ".text")]
-    whole = len(texts) > 1 and len(texts) == len(files)
+    texts = [p for p in files if p.suffix.lower() in _TEXTS]
+    if len(texts) < len(files):
+        files = [p for p in files if p.suffix.lower() not in _ONE_TEXT]
+        texts = []
+    whole = len(texts) > 1 or any(p.suffix.lower() in _ONE_TEXT for p in texts)
     found += [Found(str(Path(given) / p.name), p, whole=whole) for p in files]
     labelled = not files and len(folders) > 1
     for folder in folders:
         inside = [
-            p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in (".txt", ".text")
+            p
+            for p in sorted(folder.iterdir())
+            if p.is_file() and p.suffix.lower() in _TEXTS and not _about(p)
         ]
         if labelled and inside:
             name = str(Path(given) / folder.name)
@@ -146,6 +164,11 @@ def _entries(given: str, entries: Iterable[Path]) -> list[Found]:
         elif len(folders) == 1 and not files:
             found += _entries(str(Path(given) / folder.name), sorted(folder.iterdir()))
     return found
+
+
+def _about(path: Path) -> bool:
+    """Whether a file tells about the data beside it."""
+    return path.stem.lower() == "readme" and path.suffix.lower() in _ONE_TEXT
 
 
 def _pattern(given: str, base: Path | None, split: str | None) -> list[Found]:
@@ -157,7 +180,7 @@ def _pattern(given: str, base: Path | None, split: str | None) -> list[Found]:
         paths = [Path(p) for p in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207
         paths = [p for p in paths if p.is_file()]
         if paths:
-            return [Found(str(p), p) for p in paths]
+            return [Found(str(p), p, whole=p.suffix.lower() in _ONE_TEXT) for p in paths]
     hub = parse_hub(given)
     if hub is not None:
         return [Found(given, Path(given), hub=hub)]

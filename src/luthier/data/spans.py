@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -11,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..records import Fault
+from .cells import parsed
 from .raw import kind_of, shown
 
 TEXT_KEYS = ("text", "answer_text", "answer", "span")
 START_KEYS = ("answer_start", "start", "answer_starts", "start_char", "answer_begin", "begin", "offset")
 IMPOSSIBLE_KEYS = ("is_impossible", "impossible")
-_LITERAL_LIMIT = 64 * 1024
-_ARRAY = re.compile(r"\barray\((\[.*?\])(?:,\s*dtype=[\w.'\"<>]+)?\)", re.DOTALL)  # how pandas prints a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +56,10 @@ def collect(values: Mapping[str, Any], columns: SpanColumns) -> list[Span]:
     """The row's answers in file order; [] for "no answer". Raises Unreadable."""
     name, value = columns.answers, values.get(columns.answers)
     if isinstance(value, str):
-        parsed = _parsed(value)
-        if parsed is None:
+        listed = parsed(value)
+        if listed is None:
             return _plain(values, columns, value)
-        value = parsed
+        value = listed
     if isinstance(value, dict):
         return _from_dict(value, name)
     if isinstance(value, list):
@@ -78,21 +75,6 @@ def collect(values: Mapping[str, Any], columns: SpanColumns) -> list[Span]:
                 raise Unreadable(f"{name}[{i}]", item, "an object with text and answer_start")
         return spans
     raise Unreadable(name, value, "a list of answers with text and answer_start")
-
-
-def _parsed(value: str) -> Any:
-    """The list or object that a CSV cell holds as JSON or as Python prints it, or None for plain words."""
-    text = value.strip()
-    if not text or text[0] not in "[{" or text[-1] not in "]}" or len(text) > _LITERAL_LIMIT:
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            found = ast.literal_eval(_ARRAY.sub(r"\1", text))
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            return None
-    return found if isinstance(found, (list, dict)) else None
 
 
 def _plain(values: Mapping[str, Any], columns: SpanColumns, text: str) -> list[Span]:
@@ -125,7 +107,7 @@ def _from_dict(value: Mapping[str, Any], path: str) -> list[Span]:
 def _parallel(texts: list[Any], starts: Any, path: str, start_path: str) -> list[Span]:
     """A list of words beside a list of starts."""
     if isinstance(starts, str):
-        starts = _parsed(starts) or starts
+        starts = parsed(starts) or starts
     if starts is None:
         starts = [None] * len(texts)
     if not isinstance(starts, list):

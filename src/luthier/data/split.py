@@ -5,13 +5,14 @@ beside it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
 from ..records import SPLITS, Form, Row
 from .balance import Group, balance
+from .content import marks_of
 from .groups import grouping, join_rows, places_of
 
 
@@ -89,9 +90,11 @@ def split(
 
 
 def _groups(rows: Sequence[Row], form: Form, group_by: str | None, find: Callable[[int], int]) -> list[Group]:
-    """The rows by group; labels are counted where the task has classes."""
+    """The rows by group; what splits are kept fair by is counted: see `_stratum`."""
     places = places_of(rows, form, group_by)
-    by_label = form[form.target].kind == "label"
+    kind = form[form.target].kind
+    marked = [marks_of(row.get(form.target), kind) for row in rows]
+    frequency = Counter(mark for marks in marked for mark in marks)
     groups: dict[int, Group] = {}
     for i, row in enumerate(rows):
         root = find(i)
@@ -101,6 +104,11 @@ def _groups(rows: Sequence[Row], form: Form, group_by: str | None, find: Callabl
             group = groups[root] = Group(places[i], row.id if value is None else str(value)[:80])
         group.members.append(i)
         group.u = min(group.u, places[i])
-        if by_label and (label := row.get(form.target)) is not None:
+        if label := _stratum(marked[i], frequency):
             group.labels[label] = group.labels.get(label, 0) + 1
     return list(groups.values())
+
+
+def _stratum(marks: Sequence[str], frequency: Mapping[str, int]) -> str | None:
+    """What a row counts as: its label; of several labels or types of entities, the rarest in the data."""
+    return min(marks, key=lambda mark: (frequency[mark], mark), default=None)

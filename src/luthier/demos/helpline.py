@@ -13,10 +13,15 @@ from .base import Demo
 FILE = "helpline.json"
 
 
+def packaged() -> str:
+    """The passages and questions that luthier carries: SQuAD 2.0, nested form."""
+    return resources.files(__package__).joinpath(FILE).read_text("utf-8")
+
+
 def prepare(folder: Path) -> dict[str, Any]:
     """Copy the packaged passages into `folder`; the recipe that uses them."""
     path = folder / FILE
-    write_text(path, resources.files(__package__).joinpath(FILE).read_text("utf-8"))
+    write_text(path, packaged())
     return {
         "model": "minilm",
         "task": {"name": "question-answering", "max_length": 256, "stride": 64},

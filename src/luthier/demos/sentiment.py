@@ -19,9 +19,9 @@ TEST, VALIDATION, TRAIN = 1_500, 500, 5_000
 
 
 def select(
-    reviews: Path, sizes: tuple[int, int, int] = (TEST, VALIDATION, TRAIN)
+    reviews: Path, sizes: tuple[int, int, int] = (TEST, VALIDATION, TRAIN), source: str = SOURCE
 ) -> dict[str, list[dict[str, str]]]:
-    """Split -> rows (id, text, label) of the Rotten Tomatoes sentences in the reviews' CSV.
+    """Split -> rows (id, text, label) of one source in the reviews' CSV: Rotten Tomatoes sentences, or IMDb.
 
     Copies are dropped, whatever their case and spacing, and a sentence under both labels with them. A row's
     place follows from its text's hash, so the choice is the same everywhere. DataError for too few.
@@ -31,7 +31,7 @@ def select(
     with reviews.open(encoding="utf-8-sig", newline="") as file:
         for line in csv.DictReader(file):
             if (
-                line.get("source") != SOURCE
+                line.get("source") != source
                 or line.get("label") not in LABELS
                 or not (line["text"] or "").strip()
             ):
@@ -43,7 +43,7 @@ def select(
     keys = sorted(found.keys() - contradicted)
     if len(keys) < sum(sizes):
         raise DataError(
-            f"it holds {len(keys):,} different sentences from {SOURCE}, expected at least {sum(sizes):,}",
+            f"it holds {len(keys):,} different reviews from {source}, expected at least {sum(sizes):,}",
             where=str(reviews),
             fix="remove that file and fetch it again: luthier models get imdb",
         )

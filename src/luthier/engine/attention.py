@@ -1,20 +1,23 @@
-"""Attention for encoders on a CPU in bf16: three batched matrix products and one softmax, forward and back.
+"""Attention on a CPU in bf16: batched matrix products and a softmax, forward and back.
 
-PyTorch's fused CPU kernel saves memory by recomputing; on cores with bf16 matrix units its backward pass takes
-a quarter of a whole training step at the lengths that encoders see; all of this, both ways, took two fifths of
-the fused kernel's time in the same profile (decisions/0003-speed-on-a-cpu.md). The probabilities are kept for the
-backward pass: rows x heads x length x length in bf16, which is small at 512 tokens. Whatever is not that case goes
-to transformers' own function.
+PyTorch's fused CPU kernel saves memory by recomputing, and its backward pass is slow on cores with bf16 units: a
+quarter of a whole training step of an encoder, and as much of a small language model's. Plain products and a softmax,
+both ways, take two fifths of its time at the lengths that encoders see; causal ones, a block of queries at a time so
+that half of the scores are never computed, a quarter (decisions/0003-speed-on-a-cpu.md). The probabilities are kept
+for the backward pass: rows x heads x length x length in bf16, which is small at 512 tokens. Whatever is not that case
+goes to transformers' own function.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 NAME = "luthier_cpu"
+BLOCK = 128  # queries whose scores are computed together where attention is causal
 
 
 class _Attention(torch.autograd.Function):
@@ -47,6 +50,83 @@ class _Attention(torch.autograd.Function):
         return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None
 
 
+def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+    """Causal attention, and its probabilities by block of queries.
+
+    `k` and `v`: rows x heads x length x width. `q`: rows x heads x length x group x width, a group of query heads to
+    each of theirs; k or q holds the scale. `mask`: rows (or 1) x 1 x length x length, True where a query may look; it
+    must be causal itself. Out: as q.
+    """
+    rows, heads, length, group, width = q.shape
+    q, k, v = q.flatten(0, 1).flatten(1, 2), k.flatten(0, 1), v.flatten(0, 1)
+    out, kept = torch.empty_like(q), []
+    later = _later(min(length, BLOCK), group, q) if mask is None else None
+    for start, stop in _blocks(length):
+        here, seen = slice(start * group, stop * group), length if later is None else stop
+        scores = torch.bmm(q[:, here], k[:, :seen].transpose(1, 2))
+        if later is not None:
+            scores[:, :, start:] += later[: (stop - start) * group, : stop - start]
+        elif mask is not None:
+            view = scores.view(rows, heads, stop - start, group, seen)
+            view.masked_fill_(~mask[:, :, start:stop, None], torch.finfo(scores.dtype).min)
+        weights = torch.softmax(scores, -1)
+        out[:, here] = torch.bmm(weights, v[:, :seen])
+        kept.append(weights)
+    return out.view(rows, heads, length, group, width), kept
+
+
+def causal_back(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients to q, k and v from that to `causal`'s output, all in their shapes."""
+    group, length = q.shape[3], k.shape[2]
+    shapes = q.shape, k.shape
+    grad, q = grad.flatten(0, 1).flatten(1, 2), q.flatten(0, 1).flatten(1, 2)
+    k, v = k.flatten(0, 1), v.flatten(0, 1)
+    grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    for (start, stop), weights in zip(_blocks(length), kept):
+        here, seen = slice(start * group, stop * group), weights.shape[2]
+        grad_v[:, :seen] += torch.bmm(weights.transpose(1, 2), grad[:, here])
+        grad_weights = torch.bmm(grad[:, here], v[:, :seen].transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+        grad_q[:, here] = torch.bmm(grad_scores, k[:, :seen])
+        grad_k[:, :seen] += torch.bmm(grad_scores.transpose(1, 2), q[:, here])
+    return grad_q.view(shapes[0]), grad_k.view(shapes[1]), grad_v.view(shapes[1])
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
+
+
+def _later(length: int, group: int, like: Tensor) -> Tensor:
+    """(length x group) x length: minus infinity where the key comes after the query."""
+    after = torch.ones(length, length, dtype=torch.bool).triu(1).repeat_interleave(group, 0)
+    return like.new_zeros(after.shape).masked_fill_(after, float("-inf"))
+
+
+class _Causal(torch.autograd.Function):
+    """Causal attention in transformers' shapes: rows x heads x length x width, with fewer heads of k and v."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        rows, heads, length, width = q.shape
+        q = (q * scale).view(rows, k.shape[1], heads // k.shape[1], length, width)
+        q = q.transpose(2, 3).contiguous()
+        out, kept = causal(q, k.contiguous(), v.contiguous(), mask)
+        ctx.save_for_backward(q, k.contiguous(), v.contiguous(), *kept)
+        ctx.scale = scale
+        return out.transpose(2, 3).reshape(rows, heads, length, width)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, *kept = ctx.saved_tensors
+        rows, heads, length, group, width = q.shape
+        grad = grads[0].reshape(rows, heads, group, length, width).transpose(2, 3).contiguous()
+        grad_q, grad_k, grad_v = causal_back(grad, q, k, v, kept)
+        grad_q = grad_q.mul_(ctx.scale).transpose(2, 3).reshape(grads[0].shape)
+        return grad_q, grad_k, grad_v, None, None
+
+
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -59,16 +139,23 @@ def attend(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: rows x heads x length x width in, rows x length x heads x width out."""
-    causal = is_causal if is_causal is not None else getattr(module, "is_causal", False)
+    looks_back = is_causal if is_causal is not None else getattr(module, "is_causal", False)
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # Rotary positions give float32; the fused kernel's inputs, too, would be cast here.
+        low = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(low), key.to(low), value.to(low)
     plain = (
-        query.requires_grad  # without a backward pass the fused kernel is as fast, and keeps scores in fp32
-        and query.dtype == torch.bfloat16
+        query.requires_grad  # without a backward pass the fused kernel keeps scores in fp32
+        and query.dtype == key.dtype == value.dtype == torch.bfloat16
         and query.device.type == "cpu"
-        and query.shape == key.shape == value.shape
-        and not causal
+        and key.shape == value.shape
+        and query.shape[2:] == key.shape[2:]
         and not (dropout and module.training)
-        and not any(others.get(name) is not None for name in ("sliding_window", "position_bias", "s_aux"))
+        and not any(
+            others.get(name) is not None for name in ("sliding_window", "position_bias", "s_aux", "softcap")
+        )
         and (attention_mask is None or attention_mask.dtype == torch.bool)
+        and (looks_back or query.shape == key.shape)
     )
     if not plain:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -85,12 +172,13 @@ def attend(
             **others,
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    out = _Attention.apply(query, key, value, attention_mask, scale)
+    way = _Causal if looks_back else _Attention
+    out = way.apply(query, key, value, attention_mask, scale)
     return out.transpose(1, 2).contiguous(), None
 
 
 def use_cpu_attention(model: nn.Module) -> bool:
-    """Let an encoder that can run PyTorch's fused attention run ours instead; True if it now does."""
+    """Let a model that can run PyTorch's fused attention run ours instead; True if it now does."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

@@ -27,9 +27,9 @@ MEGABATCH = 32  # batches that are shuffled together and then sorted by length
 class Examples:
     """Model inputs, one entry an example, unpadded.
 
-    `columns[name][i]` is an array whose first axis is the sequence (padded to the longest of a batch with
-    `padding[name]`), or a scalar. `rows[i]` is the index of the row that example i was made from: one row may
-    make several (windows). `lengths[i]` is its number of tokens.
+    `columns[name][i]` is an array whose first axis is a sequence (padded with `padding[name]` to the longest of
+    that column in a batch), or a scalar. `rows[i]` is the index of the row that example i was made from: one row
+    may make several (windows). `lengths[i]` is what it costs, in tokens: its sequence, or all of several.
     """
 
     columns: dict[str, Sequence[Any]]
@@ -51,11 +51,10 @@ class Examples:
         return Examples(columns, self.padding, self.rows[indices], self.lengths[indices], notes, self.limit)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """The examples as padded tensors, with `attention_mask` (1: token, 0: padding) unless nothing is padded."""
+        """The examples as padded tensors. Unless nothing is padded `input_ids` come with their `attention_mask`
+        (1: token, 0: padding), and a column `x_input_ids` with `x_attention_mask`.
+        """
         out: Batch = {}
-        lengths = self.lengths[indices]
-        longest = int(lengths.max())
-        longest = max(longest, min(self.limit, -(-longest // ROUND) * ROUND))
         for name, column in self.columns.items():
             values = [column[i] for i in indices]
             if name not in self.padding:
@@ -65,6 +64,9 @@ class Examples:
                     else torch.as_tensor(np.asarray(values))
                 )
                 continue
+            lengths = torch.as_tensor([len(value) for value in values])
+            longest = int(lengths.max())
+            longest = max(longest, min(self.limit, -(-longest // ROUND) * ROUND))
             first = torch.as_tensor(values[0])
             padded = torch.full(
                 (len(values), longest, *first.shape[1:]), self.padding[name], dtype=_wide(first.dtype)
@@ -72,8 +74,9 @@ class Examples:
             for i, value in enumerate(values):
                 padded[i, : len(value)] = torch.as_tensor(value)
             out[name] = padded
-        if "input_ids" in out and int(lengths.min()) < longest:
-            out["attention_mask"] = (torch.arange(longest) < torch.as_tensor(lengths)[:, None]).long()
+            if name.endswith("input_ids") and int(lengths.min()) < longest:
+                mask = name.removesuffix("input_ids") + "attention_mask"
+                out[mask] = (torch.arange(longest) < lengths[:, None]).long()
         return out
 
 

@@ -1,9 +1,13 @@
 """Honest cheap answers to hold a tuned model against: `trivial` and `classical`, chosen by the form's target.
 
-| target | trivial           | classical                                                       |
-|--------|-------------------|-----------------------------------------------------------------|
-| label  | majority label    | TF-IDF + logistic regression                                    |
-| spans  | always no answer  | the sentence of the passage that shares most with the question  |
+| target | trivial             | classical                                                       |
+|--------|---------------------|-----------------------------------------------------------------|
+| label  | majority label      | TF-IDF + logistic regression                                    |
+| labels | majority set        | TF-IDF + logistic regression, one a label                       |
+| number | mean of training    | TF-IDF + ridge regression                                       |
+| tags   | never an entity     | the entities of training, by heart                              |
+| spans  | always no answer    | the sentence of the passage that shares most with the question  |
+| text   | the commonest text  | the most similar training row's text, or the input's beginning  |
 
 Both learn from training rows only, look at no answer of the rows they are asked, and answer the same each
 time.
@@ -14,21 +18,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from ..errors import LuthierError
 from ..records import Answer, Form, Row
-from .sentences import WORD, sentences, words
-
-MAX_FEATURES = 100_000
-STRENGTHS = (1.0, 4.0, 16.0)  # values of the logistic regression's C to choose from
-FOLDS = 3
-CHOOSE_UP_TO = 20_000  # more training rows than this: C is not chosen but taken as DEFAULT_STRENGTH
-DEFAULT_STRENGTH = 4.0
+from .bag_of_words import features, one_label, one_number, some_labels
+from .dictionary import by_heart
+from .sentences import sentences, words
+from .text_baselines import commonest, nearest_or_lead
 
 _NAMES = {
     "label": {"trivial": "majority label", "classical": "TF-IDF + logistic regression"},
+    "labels": {"trivial": "majority set of labels", "classical": "TF-IDF + logistic regression, one a label"},
+    "number": {"trivial": "mean of the training rows", "classical": "TF-IDF + ridge regression"},
+    "tags": {"trivial": "never an entity", "classical": "dictionary of the training entities"},
     "spans": {"trivial": "always no answer", "classical": "most similar sentence"},
+    "text": {"trivial": "commonest text", "classical": "text of the most similar row, or the beginning"},
 }
 
 
@@ -38,32 +44,59 @@ def baseline_names(form: Form) -> dict[str, str]:
 
 
 def trivial(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:
-    """The answer that needs no input: the commonest training label, or "no answer"."""
-    kind = form[form.target].kind
-    if kind == "spans":
+    """The answer that needs no input: the commonest of training, the mean, or nothing at all."""
+    target = form[form.target]
+    if target.kind == "spans":
         return [Answer("", 1.0)] * len(rows)
-    if kind != "label":
+    if target.kind == "text":
+        return commonest(form, train_rows, rows)
+    if target.kind == "tags":
+        return [Answer(["O"] * len(row[target.within or ""]), 1.0) for row in rows]
+    if target.kind not in ("label", "labels", "number"):
         raise LuthierError(
-            f"there is no trivial baseline for a {kind} target", where=f'field "{form.target}"'
+            f"there is no trivial baseline for a {target.kind} target", where=f'field "{form.target}"'
         )
+    if not train_rows:
+        raise LuthierError("this baseline needs training rows", where="baselines")
+    if target.kind == "number":
+        return [Answer(fmean(row[form.target] for row in train_rows), 1.0)] * len(rows)
+    if target.kind == "labels":
+        counts = Counter(tuple(row[form.target]) for row in train_rows)
+        common = max(sorted(counts), key=counts.__getitem__)
+        return [Answer(list(common), counts[common] / len(train_rows))] * len(rows)
     shares = _label_shares(form, train_rows)
     best = max(sorted(shares), key=shares.__getitem__)
     return [Answer(best, shares[best], {"probabilities": shares})] * len(rows)
 
 
 def classical(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:
-    """What a cheap method from before neural networks answers; see the table above."""
-    kind = form[form.target].kind
-    if kind == "spans":
+    """What a cheap method from before neural networks answers; see the table above.
+
+    Falls back to the trivial baseline where training holds one label alone or no word at all.
+    """
+    target = form[form.target]
+    if target.kind == "spans":
         return _similar_sentences(form, train_rows, rows)
-    if kind == "label":
-        return _bag_of_words(form, train_rows, rows)
-    raise LuthierError(f"there is no classical baseline for a {kind} target", where=f'field "{form.target}"')
+    if target.kind == "text":
+        return nearest_or_lead(form, train_rows, rows)
+    if target.kind == "tags":
+        return by_heart(train_rows, rows, target.within or "", form.target)
+    if target.kind not in ("label", "labels", "number"):
+        raise LuthierError(
+            f"there is no classical baseline for a {target.kind} target", where=f'field "{form.target}"'
+        )
+    due = [row[form.target] for row in train_rows]
+    if not rows or len({str(value) for value in due}) < 2:
+        return trivial(form, train_rows, rows)
+    found = features([_text(form, row) for row in train_rows], [_text(form, row) for row in rows])
+    if found is None:
+        return trivial(form, train_rows, rows)
+    if target.kind == "number":
+        return one_number(found, due)
+    return some_labels(found, due) if target.kind == "labels" else one_label(found, [str(v) for v in due])
 
 
 def _label_shares(form: Form, train_rows: Sequence[Row]) -> dict[str, float]:
-    if not train_rows:
-        raise LuthierError("a label baseline needs training rows", where="baselines")
     counts = Counter(str(row[form.target]) for row in train_rows)
     return {label: number / len(train_rows) for label, number in sorted(counts.items())}
 
@@ -72,62 +105,6 @@ def _text(form: Form, row: Row, without: str | None = None) -> str:
     """All required text inputs of a row, one a line."""
     names = [field.name for field in form.inputs if field.kind == "text" and field.name != without]
     return "\n".join(str(row.get(name) or "") for name in names)
-
-
-def _bag_of_words(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:
-    """TF-IDF of words and word pairs (at most 100,000, sublinear counts) and a logistic regression.
-
-    Its strength C is chosen among three by cross-validated macro F1 on the training rows. Falls back to the
-    trivial baseline where training holds one label or no word at all.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    labels = [str(row[form.target]) for row in train_rows]
-    if not rows or len(set(labels)) < 2:
-        return trivial(form, train_rows, rows)
-    vectorizer = TfidfVectorizer(
-        lowercase=True, token_pattern=WORD, ngram_range=(1, 2), sublinear_tf=True, max_features=MAX_FEATURES
-    )
-    try:
-        known = vectorizer.fit_transform([_text(form, row) for row in train_rows])
-    except ValueError:  # no word in any training row
-        return trivial(form, train_rows, rows)
-    model = _regression(known, labels, _strength(known, labels))
-    asked = vectorizer.transform([_text(form, row) for row in rows])
-    names = [str(name) for name in model.classes_]
-    answers = []
-    for shares in model.predict_proba(asked):
-        best = int(shares.argmax())
-        probabilities = dict(zip(names, map(float, shares)))
-        answers.append(Answer(names[best], float(shares[best]), {"probabilities": probabilities}))
-    return answers
-
-
-def _regression(features: Any, labels: Sequence[str], strength: float) -> Any:
-    """A fitted logistic regression; two labels by liblinear, more by multinomial L-BFGS."""
-    from sklearn.linear_model import LogisticRegression
-
-    solver = "liblinear" if len(set(labels)) == 2 else "lbfgs"
-    return LogisticRegression(C=strength, solver=solver, max_iter=300, random_state=0).fit(features, labels)
-
-
-def _strength(features: Any, labels: Sequence[str]) -> float:
-    """C by cross-validation on the training rows; the default where rows are too many or a label too rare."""
-    from sklearn.metrics import f1_score
-    from sklearn.model_selection import StratifiedKFold
-
-    if len(labels) > CHOOSE_UP_TO or min(Counter(labels).values()) < FOLDS:
-        return DEFAULT_STRENGTH
-    folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels))
-    scores = dict.fromkeys(STRENGTHS, 0.0)
-    for strength in STRENGTHS:
-        for fit, held in folds:
-            model = _regression(features[fit], [labels[i] for i in fit], strength)
-            told = model.predict(features[held])
-            scores[strength] += float(
-                f1_score([labels[i] for i in held], told, average="macro", zero_division=0.0)
-            )
-    return max(STRENGTHS, key=scores.__getitem__)
 
 
 def _similar_sentences(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:

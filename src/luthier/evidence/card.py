@@ -22,11 +22,14 @@ PIPELINES = {
     "token-classification": "token-classification",
     "generation": "text-generation",
     "seq2seq": "text2text-generation",
-    "embedding": "feature-extraction",
+    "embedding": "sentence-similarity",
     "pretraining": "fill-mask",
 }
 # The hub's own names of scores, where it has one.
-HUB_METRICS = {"macro_f1": "f1", "rouge_l": "rouge", "has_answer_f1": "f1", "no_answer_f1": "f1"}
+HUB_METRICS = {
+    **{"macro_f1": "f1", "micro_f1": "f1", "has_answer_f1": "f1", "no_answer_f1": "f1", "rouge_l": "rouge"},
+    **{"subset_accuracy": "accuracy", "r2": "r_squared", "pearson": "pearsonr"},
+}
 DOES = {
     "classification": "It gives a text one of a fixed set of labels, with a confidence.",
     "question-answering": "It answers a question with a stretch of a given passage, or says that the passage "
@@ -37,16 +40,22 @@ DOES = {
     "embedding": "It turns a text into a vector; like texts get like vectors.",
     "pretraining": "It predicts hidden words; it is a starting point for further tuning.",
 }
+# What a task does in another form than its usual one, by the score that then decides.
+DOES_BY_SCORE = {
+    "micro_f1": "It gives a text any number of a fixed set of labels, perhaps none, each with a probability.",
+    "r2": "It gives a text a number.",
+}
 MOST_TROUBLES = 8
 LONGEST_RECIPE = 40_000
 
 
 def card(content: ReportContent, *, loading: str) -> str:
     """The card as markdown. `loading` is Python that loads the model and answers once; given verbatim."""
+    does = DOES_BY_SCORE.get(content.primary, DOES.get(content.task, ""))
     parts = [
         f"---\n{_front_matter(content)}---\n",
         f"# {_line(content.model.name)} tuned for {_line(content.task.replace('-', ' '))}\n",
-        f"{DOES.get(content.task, '')} Tuned with luthier (method {_line(content.method)}, run "
+        f"{does} Tuned with luthier (method {_line(content.method)}, run "
         f"{_line(content.run)}) on {_line(content.date[:10])}.\n",
         "## Should it be used?\n",
         f"**{content.verdict.word.capitalize()}.** {_line(content.verdict.sentence)}\n",
@@ -64,6 +73,8 @@ def _front_matter(content: ReportContent) -> str:
 
     model, pipeline = content.model, PIPELINES.get(content.task)
     facts: dict[str, Any] = {"library_name": model.library}
+    if pipeline == "fill-mask" and model.kind == "decoder":
+        pipeline = "text-generation"
     if pipeline:
         facts["pipeline_tag"] = pipeline
     if model.hub_id:

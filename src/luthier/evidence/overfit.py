@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..records import Finding
-from .measures import as_text, number_text
+from .measures import as_text, measure, number_text
 
 FEWEST_POINTS = 4  # under this a curve has no shape
 PERSIST = 2  # points in a row above the noise that make a rise "for good"
@@ -87,9 +87,9 @@ def fit_findings(
 ) -> list[Finding]:
     """What the curve says: dicts of step, epoch, train_loss, validation_loss, validation_score.
 
-    One dict a validation scoring. `kept_step` is the step of the checkpoint that was kept (None: the last).
-    `trivial_score` is the trivial baseline's validation score on the `primary` measure. The first finding
-    says what to make of the training.
+    One dict a validation scoring; its score is turned so that more is better. `kept_step` is the step of the
+    checkpoint that was kept (None: the last). `trivial_score` is the trivial baseline's validation score on the
+    `primary` measure, turned likewise. The first finding says what to make of the training.
     """
     points = read_curve(curve)
     facts = Facts(training_rows, epochs, kept_step, trivial_score, primary)
@@ -178,13 +178,14 @@ def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
     scores = [point.validation_score for point in points if not math.isnan(point.validation_score)]
     if facts.trivial_score is None or not scores or max(scores) > facts.trivial_score + NEAR_TRIVIAL:
         return None
-    best, trivial = (as_text(facts.primary, score) for score in (max(scores), facts.trivial_score))
+    sign = 1 if measure(facts.primary).higher_is_better else -1
+    best, trivial = (as_text(facts.primary, sign * score) for score in (max(scores), facts.trivial_score))
     return Finding(
         "learned-nothing",
         "warning",
         f"The model learned next to nothing: its best validation score is {best}, the trivial baseline's "
         f"{trivial}.",
-        {"best_validation_score": max(scores), "trivial_score": facts.trivial_score},
+        {"best_validation_score": sign * max(scores), "trivial_score": sign * facts.trivial_score},
         remedy="Raise train.learning_rate three times, train more epochs, or use method.name=full; check "
         "that the labels follow from the text.",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,16 @@ from .overfit import Point
 from .score import BASELINES, Evaluation
 
 LONGEST_NAME = 40
+
+
+class RungLine(Protocol):
+    """What the ladder's plot shows of a rung."""
+
+    name: str
+    run: str
+    score: float | None
+    interval: Sequence[float] | None
+
 
 # Colours drawn with, and what the page shows in their place.
 INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -71,6 +81,38 @@ def scores_plot(evaluation: Evaluation, primary: str, names: Mapping[str, str]) 
     label = "; ".join(f"{who} {score}" for who, score in zip(called, told))
     title = f"{measure(primary).name} with 95 % intervals: {label}"
     return _svg(draw, 9.4, 0.9 + 0.52 * len(called), title, "scores")
+
+
+def rungs_plot(facts: Sequence[RungLine], primary: str) -> str:
+    """The deciding score of every rung of a ladder, and of its baselines, with intervals."""
+    shown = [one for one in facts if one.score is not None]
+    scale = 100.0 if measure(primary).top == 1.0 else 1.0
+    told = [as_text(primary, one.score or 0.0) for one in shown]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for place, (one, text) in enumerate(zip(shown, told)):
+            colour, marker = (FIRST, "o") if one.run else (MUTED, "s")
+            low, high = one.interval if one.interval is not None else (np.nan, np.nan)
+            _whisker(
+                axes,
+                place,
+                [scale * float(value) for value in (one.score or 0.0, low, high)],
+                text.removesuffix(" %"),
+                colour,
+                marker,
+            )
+        names = [printable(one.name, LONGEST_NAME) for one in shown]
+        axes.set_yticks(range(len(shown)), names, parse_math=False)
+        axes.set_ylim(len(shown) - 0.5, -0.65)
+        axes.set_xlabel(measure(primary).name + (", %" if scale > 1 else ""), parse_math=False)
+        _calm(axes, grid="x")
+        axes.margins(x=0.12)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+
+    label = "; ".join(f"{one.name} {score}" for one, score in zip(shown, told))
+    return _svg(draw, 9.4, 0.9 + 0.52 * max(1, len(shown)), f"{measure(primary).name}: {label}", "rungs")
 
 
 def _whisker(axes: Any, place: int, dot: Sequence[float], text: str, colour: str, marker: str) -> None:

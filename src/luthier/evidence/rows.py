@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Answer, Form, Row
+from luthier.engine.bio import entities
+
+from ..records import Answer, Field, Form, Row
 
 SHOWN = 5  # rows of each kind
 LONGEST = 420  # code points of an input shown; more is cut around what is marked
@@ -81,17 +83,21 @@ def show(row: Row, answer: Answer, quality: float, form: Form) -> Shown:
     target = form[form.target]
     inputs = []
     for field in form.inputs:
-        text = str(row.get(field.name) or "")
+        value = row.get(field.name)
+        text = " ".join(value) if field.kind == "tokens" and value else str(value or "")
         marks: list[tuple[int, int, Mark]] = []
         if target.kind == "spans" and target.within == field.name:
             marks = _marks(text, row.get(form.target) or [], answer)
+        if target.kind == "tags" and target.within == field.name:
+            marks += _entity_marks(value or [], row.get(form.target) or [], "expected")
+            marks += _entity_marks(value or [], answer.prediction, "answered")
         inputs.append((field.name, pieces(text, marks)))
     return Shown(
         id=row.id,
         place=f"{row.file}:{row.line}" if row.line else row.file,
         inputs=tuple(inputs),
-        expected=_expected(row.get(form.target)),
-        answered=_cut_end(answer.prediction),
+        expected=_in_words(row.get(form.target), row, target),
+        answered=_in_words(answer.prediction, row, target),
         confidence=answer.confidence,
         quality=quality,
     )
@@ -165,10 +171,28 @@ def _mark_of(start: int, end: int, marks: Sequence[tuple[int, int, Mark]]) -> Ma
     return kinds.pop() if kinds else ""
 
 
-def _expected(value: Any) -> str:
-    """The target in words: the label, or the distinct texts of the spans; "" stands for "no answer"."""
+def _entity_marks(words: Sequence[str], tags: Sequence[str], mark: Mark) -> list[tuple[int, int, Mark]]:
+    """Where the entities that `tags` spell out stand among the words joined by spaces."""
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)])
+    return [(int(starts[a]), int(starts[b]) - 1, mark) for a, b, _ in entities(tags)]
+
+
+def _in_words(value: Any, row: Row, target: Field) -> str:
+    """A target in words: the label or labels, the number, the entities, or the distinct texts of the spans.
+
+    "" stands for "no answer".
+    """
     if isinstance(value, str) or value is None:
-        return value or ""
+        return _cut_end(value or "")
+    if target.kind == "number":
+        return f"{value:g}"
+    if target.kind == "labels":
+        return _cut_end(", ".join(value) or "none")
+    if target.kind == "tags":
+        words = row.get(target.within or "") or []
+        return _cut_end(
+            "; ".join(f"{kind}: {' '.join(words[a:b])}" for a, b, kind in entities(value)) or "none"
+        )
     texts = list(dict.fromkeys(str(span["text"]) for span in value))
     return _cut_end(" | ".join(texts[:3]))
 

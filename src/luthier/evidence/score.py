@@ -171,16 +171,19 @@ def _points(task: ScoredTask, counts: Array) -> dict[str, float]:
 
 
 def _alone(task: ScoredTask, counts: Array) -> dict[str, Array]:
-    """Each unit's own scores, [units] a key; NaN where a unit says nothing of that score.
+    """Each unit's own scores, [units] a key; NaN where a unit says nothing of that score, but others do.
 
     They tell how many units a score rests on (F1 of unanswerable rows: the units that hold one) and on how
     many two models differ.
     """
     step = max(1, CHUNK // max(1, counts.shape[1]))
     parts = [task.scores(counts[start : start + step]) for start in range(0, len(counts), step)]
-    return {
+    alone = {
         key: np.concatenate([np.asarray(part[key], dtype=np.float64) for part in parts]) for key in parts[0]
     }
+    # A score that only several units have (a correlation) rests on all: what a unit adds to the sums stands for it.
+    own = counts @ np.sqrt(np.arange(2.0, counts.shape[1] + 2))
+    return {key: own if np.isnan(values).all() else values for key, values in alone.items()}
 
 
 def _interval(key: str, point: float, draws: Array, alone: Array) -> Interval:

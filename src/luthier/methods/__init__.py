@@ -1,13 +1,19 @@
 """The methods luthier can tune with. A new method is one file here and one line below."""
 
+from .adapter import Adapter
 from .base import Method as Method
 from .base import learned as learned
+from .few_shot import FewShot
 from .frozen import Frozen
 from .full import Full
 from .lora import Lora
+from .soft_prompt import SoftPrompt
 
 METHODS: dict[str, type[Method]] = {
     "full": Full,
     "frozen": Frozen,
+    "adapter": Adapter,
     "lora": Lora,
+    "soft-prompt": SoftPrompt,
+    "few-shot": FewShot,
 }

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from luthier.config import Section
 from luthier.errors import ModelError
@@ -16,29 +15,44 @@ if TYPE_CHECKING:
     from luthier.engine.heads import HeadSpec
     from luthier.models import Source
 
-    Build = Callable[[Source, bool], nn.Module]
+    class Build(Protocol):
+        """The task's own way from a source to its stock model; `settings` go to transformers.
+
+        With `fresh` the head may start untrained, otherwise every weight must be in the source.
+        """
+
+        def __call__(self, source: Source, fresh: bool, /, **settings: Any) -> nn.Module: ...
+
+
+EVERY_KIND = frozenset({"encoder", "decoder", "encoder-decoder"})
 
 
 class Method(ABC):
-    """A method with its settings. It knows heads and backbones, never a task.
-
-    `build` (in `load`) is the task's own: a source to its stock model. With False every weight must be in the
-    source; with True the head may start untrained.
-    """
+    """A method with its settings. It knows heads and backbones, never a task."""
 
     name: ClassVar[str]
     Options: ClassVar[type[Section]]
-    kinds: ClassVar[frozenset[str]]
+    kinds: ClassVar[frozenset[str]] = EVERY_KIND
     trains: ClassVar[bool] = True
     needs_base: ClassVar[bool] = False  # what it saves is no use without the base model
-    offset: ClassVar[int] = 0  # positions it puts in front of the input, which answers must subtract
+    own_head: ClassVar[bool] = False  # it puts its own head on features, so a language model needs no asking
+    library: ClassVar[str] = "transformers"  # what a model card says `model/` loads with
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    @property
+    def offset(self) -> int:
+        """Positions it puts in front of the input, for which the model must have room."""
+        return 0
+
     @abstractmethod
     def learning_rate(self, width: int) -> float:
         """What `learning_rate: auto` stands for in a backbone of this width (its hidden size)."""
+
+    def loading(self, head: HeadSpec) -> dict[str, Any]:
+        """What the base model is loaded with beside the task's settings. ModelError where this machine cannot."""
+        return {}
 
     @abstractmethod
     def apply(self, model: nn.Module, head: HeadSpec) -> nn.Module:
@@ -55,9 +69,20 @@ class Method(ABC):
         `base` is the model it was tuned from, given if the method `needs_base`.
         """
 
+    def merge(self, model: nn.Module) -> nn.Module:
+        """The tuned model as its stock class with weights of the stock shapes. ModelError where there is no such."""
+        raise ModelError(
+            f"what {self.name} adds is no part of the stock class, so it cannot be merged into the weights",
+            where="method",
+            fix="use model/ by the lines in its README.md, or tune with method: lora or full",
+        )
+
     @abstractmethod
-    def card_code(self, auto_class: str, outputs: int) -> str:
-        """Lines of a model card that define `tokenizer`, `model` and `predict(inputs) -> logits`, without luthier."""
+    def card_code(self, auto_class: str, head: HeadSpec) -> str:
+        """Lines of a model card that define `tokenizer`, `model` and `predict(inputs)`, without luthier.
+
+        `predict` gives what the head gives: logits, or of a class without a head the last hidden states.
+        """
 
 
 _LOGITS = "def predict(inputs):\n    return model(**inputs).logits\n"
@@ -66,8 +91,20 @@ _SPANS = (
     "    out = model(**inputs)\n"
     "    return torch.stack([out.start_logits, out.end_logits], -1)\n"
 )
-STOCK_PREDICT = {"AutoModelForSequenceClassification": _LOGITS, "AutoModelForQuestionAnswering": _SPANS}
-"""What a model card's `predict` is for a stock class."""
+_STATES = "def predict(inputs):\n    return model(**inputs).last_hidden_state\n"
+_OTHERS = {"AutoModelForQuestionAnswering": _SPANS, "AutoModel": _STATES}
+_SIZED = ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
+
+
+def stock_predict(auto_class: str) -> str:
+    """What a model card's `predict` is for a stock class."""
+    return _OTHERS.get(auto_class, _LOGITS)
+
+
+def stock_base(auto_class: str, outputs: int) -> str:
+    """The line of a model card that loads the base model, its head as wide as the tuned one's."""
+    size = f", num_labels={outputs}" if auto_class in _SIZED else ""
+    return f"base = {auto_class}.from_pretrained(BASE{size})\n"
 
 
 def learned(model: nn.Module) -> dict[str, Any]:
@@ -78,6 +115,17 @@ def learned(model: nn.Module) -> dict[str, Any]:
     return state
 
 
+def refuse_unfit(held: set[str], known: set[str], place: Path) -> None:
+    """ModelError naming the first weight that `place` holds and the model has no place for, or the other way."""
+    odd = sorted(held ^ known)
+    if odd:
+        raise ModelError(
+            f"{len(odd)} weights do not fit the model, the first is {odd[0]}",
+            where=str(place),
+            fix="use it with the base model and the settings that it was trained with",
+        )
+
+
 def refuse_left_over(model: nn.Module, folder: Path, unused: str = "") -> None:
     """ModelError if the weights in `folder` hold a tensor that `model`, which has all it needs, has no place for.
 
@@ -85,13 +133,17 @@ def refuse_left_over(model: nn.Module, folder: Path, unused: str = "") -> None:
     """
     from luthier.models.weights import read_tensors, weight_files
 
+    state = model.state_dict()
     held, known = (
         {name for name in names if unused not in name.split(".")}
-        for names in (read_tensors(weight_files(folder)), model.state_dict())
+        for names in (read_tensors(weight_files(folder)), state)
     )
+    places = {state[name].data_ptr() for name in held & known}
+    # What is tied is held once. Any other gap comes from names that transformers changed on the way: then nothing
+    # can be said.
+    gaps = {name for name in known - held if state[name].data_ptr() not in places}
     odd = sorted(held - known)
-    # Tensors that transformers ties or renames on the way leave gaps, and then nothing can be said.
-    if odd and known <= held:
+    if odd and not gaps:
         raise ModelError(
             f"{len(odd)} weights do not fit the model, the first is {odd[0]}",
             where=str(folder),

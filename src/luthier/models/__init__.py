@@ -6,7 +6,7 @@ from .get import get
 from .home import data_home, home, models_home, offline
 from .kinds import Kind
 from .listing import listing
-from .load import load_pretrained, load_tokenizer
+from .load import copy_grown, dropout_settings, load_pretrained, load_tokenizer
 from .source import Source, inspect, resolve
 
 __all__ = [
@@ -14,7 +14,9 @@ __all__ = [
     "Entry",
     "Kind",
     "Source",
+    "copy_grown",
     "data_home",
+    "dropout_settings",
     "fetch",
     "get",
     "here",

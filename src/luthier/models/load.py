@@ -97,6 +97,63 @@ def load_pretrained(
     return model
 
 
+def copy_grown(model: nn.Module, source: Source) -> int:
+    """Copy from the source's weights what fits but for having grown (a head with more labels): the old rows go first.
+
+    transformers leaves a tensor of another shape untrained as a whole. Gives how many tensors were filled.
+    """
+    import torch
+    from safetensors import safe_open
+
+    from .weights import weight_files
+
+    named = dict(model.named_parameters())
+    filled = 0
+    for path in weight_files(source.folder):
+        with safe_open(path, "pt") as file, torch.no_grad():
+            for name in file.keys():  # noqa: SIM118, it is no mapping
+                own = named.get(name)
+                if own is None or list(own.shape) == (shape := file.get_slice(name).get_shape()):
+                    continue
+                if list(own.shape[1:]) == shape[1:] and own.shape[0] > shape[0]:
+                    own[: shape[0]].copy_(file.get_tensor(name))
+                    filled += 1
+    return filled
+
+
+def dropout_settings(source: Source, hidden: float | str, attention: float) -> dict[str, float]:
+    """The config entries of this architecture that hold dropout rates, with the recipe's values.
+
+    Names differ between architectures; an entry that the config does not have is not set.
+    """
+    from transformers import AutoConfig
+
+    have = AutoConfig.from_pretrained(
+        str(source.folder), trust_remote_code=False, local_files_only=True
+    ).to_dict()
+    names = (
+        (attention, ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")),
+        (
+            hidden,
+            (
+                "hidden_dropout_prob",
+                "dropout",
+                "embedding_dropout",
+                "mlp_dropout",
+                "resid_pdrop",
+                "embd_pdrop",
+            ),
+        ),
+    )
+    return {
+        name: value
+        for value, entries in names
+        if isinstance(value, (int, float))
+        for name in entries
+        if name in have
+    }
+
+
 def _refuse_random_backbone(
     source: Source, name: str, fresh: set[str], head: Sequence[str], mismatched: set[str]
 ) -> None:

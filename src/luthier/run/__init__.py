@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .job import resume, train
     from .recipe import Recipe, starter
+    from .rows import preview
     from .use import Run, check, compare, evaluate, load
 
 _HOMES = {
@@ -14,13 +15,14 @@ _HOMES = {
     "starter": "recipe",
     "resume": "job",
     "train": "job",
+    "preview": "rows",
     "Run": "use",
     "check": "use",
     "compare": "use",
     "evaluate": "use",
     "load": "use",
 }
-__all__ = ["Recipe", "Run", "check", "compare", "evaluate", "load", "resume", "starter", "train"]
+__all__ = ["Recipe", "Run", "check", "compare", "evaluate", "load", "preview", "resume", "starter", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import glob
-import importlib.metadata
 import os
-import platform
-import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
-from luthier.errors import Interrupted, ModelError, ResourceError, RunError
+from luthier.errors import Interrupted, LuthierError, ModelError, ResourceError, RunError
 from luthier.methods import METHODS, Method, learned
-from luthier.records import Answer, Row
+from luthier.models.scratch import NEW
+from luthier.records import Answer, Finding, Row
 from luthier.runs import (
     RunFolder,
     clean_staging,
@@ -22,17 +20,21 @@ from luthier.runs import (
     new_run,
     newest_unfinished,
     publish,
+    read_jsonl,
     write_json,
     write_jsonl,
     write_text,
 )
-from luthier.tasks import TASKS, Task
+from luthier.serve import answer_examples
+from luthier.tasks import TASKS, Task, Work, make_task
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
+from .earlier import Earlier, added_finding, earlier_run, replayed
 from .prepare import Prepared, prepare, refuse_errors, split_lines
+from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe, read
 from .signals import Watch, watching
-from .use import Run
+from .use import Run, saved_answer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +111,7 @@ def _carry_out(
     """The work, with its end written into status.json whatever the end is."""
     with folder.held(), watching() as watch:
         folder.set_status("running", base=str(base))
-        job = _Job(recipe, base, folder, listen, watch, again)
+        job = Job(recipe, base, folder, listen, watch, again)
         try:
             job.run()
         except (KeyboardInterrupt, Interrupted):
@@ -140,8 +142,25 @@ def _carry_out(
     return Run(folder)
 
 
-class _Job:
-    """One run's work. Methods follow the data's way, top to bottom."""
+class Job:
+    """One run's work: its parts, each made by one method, in the order of the data's way."""
+
+    task: Task
+    method: Method
+    source: Source
+    tokenizer: PreTrainedTokenizerBase
+    prepared: Prepared
+    machine: Machine
+    examples: dict[str, Examples]  # by split; only splits that hold rows
+    model: nn.Module
+    untuned_state: dict[
+        str, Any
+    ]  # what was chosen for the untuned model, as `task.state` is for the tuned one
+    trained_parameters = 0
+    parameters = 0
+    earlier: Earlier | None = None  # the run that this one goes on from, if it goes on with the same task
+    replayed: Sequence[Row] = ()  # old rows among the training examples
+    without: RunFolder | None = None  # the same run without made rows
 
     def __init__(
         self,
@@ -171,28 +190,24 @@ class _Job:
         return lambda done, total: self.emit(Phase(what, done, total, unit))
 
     def run(self) -> None:
-        recipe, folder = self.recipe, self.folder
-        for place in (folder.path, folder.checkpoints, folder.predictions):
+        for place in (self.folder.path, self.folder.checkpoints, self.folder.predictions):
             clean_staging(place)
-        task: Task = TASKS[recipe.task.name](recipe.task)
-        method: Method = METHODS[recipe.method.name](recipe.method)
-        source, tokenizer = self.find_model(task, method)
-        prepared = self.prepare(task, tokenizer)
-        machine = self.find_machine(source)
-        self.write_beginnings(prepared, machine, source)
-        task.learn(prepared.splits["train"])
-        examples = {
-            name: self.encode(task, rows, tokenizer, name) for name, rows in prepared.splits.items() if rows
-        }
-        model = self.build(task, method, source, machine)
-        examples = self.keep_features(model, examples, machine)
-        untuned = self.answer_untuned(task, model, prepared, examples, machine)
-        self.fit(task, model, prepared, examples, machine, source)
-        answers = self.answer(task, model, prepared, examples, machine)
-        self.save(task, method, model, tokenizer, source)
-        self.prove(task, method, model, source, prepared, answers, untuned, machine)
+        self.find_model()
+        self.prepare()
+        self.find_machine()
+        self.write_beginnings()
+        self.augment()
+        self.encode()
+        self.build()
+        self.keep_features()
+        untuned = self.answer_untuned()
+        if self.method.trains:
+            self.fit()
+        answers = self.answer()
+        self.save()
+        self.prove(answers, untuned)
 
-    def find_model(self, task: Task, method: Method) -> tuple[Source, PreTrainedTokenizerBase]:
+    def find_model(self) -> None:
         from luthier.models import load_tokenizer, resolve
 
         self.emit(Phase("finding the model"))
@@ -200,197 +215,271 @@ class _Job:
         def say(text: str) -> None:
             self.emit(Phase(text))
 
-        source = resolve(
-            self.recipe.model, base=self.base, say=say, progress=self.progress("fetching the model", "bytes")
-        )
-        if source.kind not in task.kinds & method.kinds:
+        new = self.recipe.model == NEW
+        earlier = None if new else earlier_run(self.recipe.model, self.base)
+        if earlier is not None and earlier.task == self.recipe.task.name:
+            self.earlier = earlier
+        fetching = self.progress("fetching the model", "bytes")
+        if new:
+            source = self.make_model()
+        elif earlier is not None:
+            source = earlier.source(self.emit)
+        else:
+            source = resolve(self.recipe.model, base=self.base, say=say, progress=fetching)
+        settings = self.recipe.method
+        if getattr(settings, "prompt", ""):  # a file, found from the recipe's folder
+            settings = settings.model_copy(update={"prompt": absolute(settings.prompt, self.base)})
+            self.recipe = self.recipe.model_copy(update={"method": settings})
+        self.method = METHODS[settings.name](settings)
+        self.task = make_task(self.recipe.task, source.kind, self.method)
+        # A head of the method's own stands on the features of any backbone.
+        kinds = self.method.kinds if self.method.own_head else self.task.kinds & self.method.kinds
+        if source.kind not in kinds:
             raise ModelError(
-                f"it is a {source.kind} ({source.architecture}); {task.name} with {method.name} needs an "
-                f"{' or '.join(sorted(task.kinds & method.kinds))}",
+                f"it is a {source.kind} ({source.architecture}); {self.task.name} with {self.method.name} needs an "
+                f"{' or '.join(sorted(kinds))}",
                 where=self.recipe.model,
                 fix="model: minilm is an encoder; `luthier models list` shows the kind of each",
             )
-        if source.max_length is not None and task.options.max_length > source.max_length:
+        longest, front = self.task.options.max_length, self.method.offset
+        if source.max_length is not None and longest + front > source.max_length:
+            added = f" and {front} virtual tokens stand in front" if front else ""
             raise ModelError(
-                f"task.max_length is {task.options.max_length}, but the model reads at most {source.max_length} tokens",
+                f"task.max_length is {longest}{added}, but the model reads at most {source.max_length} tokens",
                 where=self.recipe.model,
-                fix=f"task.max_length: {source.max_length}",
+                fix=f"task.max_length: {source.max_length - front}",
             )
-        return source, load_tokenizer(source)
+        self.source = source
+        self.tokenizer = self.task.prepare(load_tokenizer(source), source)
 
-    def prepare(self, task: Task, tokenizer: PreTrainedTokenizerBase) -> Prepared:
-        prepared = prepare(self.recipe.data, task, self.base, tokenizer, self.emit)
-        write_json(self.folder.data, prepared.as_json())
-        refuse_errors(prepared)
-        write_jsonl(self.folder.splits, split_lines(prepared))
-        return prepared
+    def make_model(self) -> Source:
+        """A model from nothing: its vocabulary is that of the training rows, so these are read first."""
+        from .new_model import new_model
 
-    def find_machine(self, source: Source) -> Machine:
+        task = TASKS[self.recipe.task.name](self.recipe.task)
+        self.prepared = prepare(self.recipe.data, task, self.base, None, self.emit)
+        refuse_errors(self.prepared)
+        rows = self.prepared.splits["train"]
+        return new_model(self.recipe.task, rows, self.recipe.seed, self.folder, self.emit)
+
+    def prepare(self) -> None:
+        if self.recipe.model != NEW:
+            self.prepared = prepare(self.recipe.data, self.task, self.base, self.tokenizer, self.emit)
+        write_json(self.folder.data, self.prepared.as_json())
+        refuse_errors(self.prepared)
+        write_jsonl(self.folder.splits, split_lines(self.prepared))
+        forgetting = self.recipe.train.forgetting
+        if forgetting.method == "none":
+            return
+        if self.earlier is None:
+            raise RunError(
+                "it keeps a model from forgetting what an earlier run taught it, and `model` is no run of this task",
+                where="train.forgetting",
+                fix="name the earlier run's folder as model, or leave train.forgetting out",
+            )
+        if forgetting.method == "replay":
+            old = self.earlier.rows("train", self.emit)
+            splits = self.prepared.splits
+            self.replayed = replayed(old, splits, self.task, forgetting.share, self.recipe.seed)
+
+    def find_machine(self) -> None:
         from luthier.engine.device import find_machine, keep_memory
         from luthier.models import home
 
         keep_memory()
-        machine = find_machine(self.recipe.train.dtype, home() / "machine.json")
-        self.recipe = self.recipe.resolved(machine, source)
-        return machine
+        self.machine = find_machine(self.recipe.train.dtype, home() / "machine.json")
+        self.recipe = self.recipe.resolved(self.machine, self.source)
 
-    def write_beginnings(self, prepared: Prepared, machine: Machine, source: Source) -> None:
+    def write_beginnings(self) -> None:
         """The full recipe, its paths made absolute so that it repeats from any folder here, and the environment."""
         data = self.recipe.data
-        here = {name: _absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
-        model = _absolute(self.recipe.model, self.base)
-        if source.folder.resolve() not in (Path(model), Path(model) / "model"):
+        here = {name: absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
+        model = absolute(self.recipe.model, self.base)
+        if self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
         written = self.recipe.model_copy(update={"data": data.model_copy(update=here), "model": model})
         write_text(self.folder.recipe, config.dump(written))
-        write_json(self.folder.environment, environment(machine))
+        write_json(self.folder.environment, environment(self.machine))
 
-    def encode(
-        self, task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str
-    ) -> Examples:
-        self.emit(Phase(f"encoding the {name} rows", 0, len(rows)))
-        return task.encode(rows, tokenizer)
+    def augment(self) -> None:
+        """Add made rows to the training split; all of them stand in made.jsonl, with what they were made from."""
+        from .augment import Makers, make_rows
 
-    def build(self, task: Task, method: Method, source: Source, machine: Machine) -> nn.Module:
+        options = self.recipe.data.augment
+        if not options:
+            return
+        file, splits, seed = self.folder.path / "made.jsonl", self.prepared.splits, self.recipe.seed
+        if self.again and file.is_file():  # made before the run was stopped
+            lines = read_jsonl(file)
+            made = [Row(line["id"], line["fields"], line["file"], line["line"]) for line in lines]
+            numbers = Counter(row["made_by"] for row in made)
+            finding = Finding(
+                "augmented", "note", f"{len(made):,} training rows were made from others.", numbers
+            )
+        else:
+            makers = Makers(self.base, self.machine, self.budget, self.emit)
+            made, finding = make_rows(options, self.task, splits, makers, self.base, seed)
+            write_jsonl(
+                file, ({"id": r.id, "fields": dict(r.fields), "file": r.file, "line": r.line} for r in made)
+            )
+        self.prepared.findings.append(finding)
+        splits["train"] = [*splits["train"], *made]
+        write_jsonl(self.folder.splits, split_lines(self.prepared))
+        write_json(self.folder.data, self.prepared.as_json())
+        if self.recipe.data.compare_augmented and splits["test"]:
+            self.without = self.tune_without()
+
+    def tune_without(self) -> RunFolder:
+        """The same run without made rows, in a folder of its own, to hold this one against."""
+        folder = RunFolder(self.folder.path / "without-made-rows")
+        if folder.status_file.is_file() and folder.finished():
+            return folder
+        folder.path.mkdir(exist_ok=True)
+        plain = self.recipe.data.model_copy(update={"augment": []})
+        recipe = self.recipe.model_copy(update={"data": plain})
+        begun = folder.recipe.is_file()
+        write_text(folder.recipe, config.dump(recipe))
+        self.emit(Phase("tuning without the made rows"))
+        _carry_out(recipe, self.base, folder, self.listen, again=begun)
+        return folder
+
+    def encode(self) -> None:
+        splits = self.prepared.splits
+        self.task.learn(splits["train"])
+        if self.earlier is not None:
+            self.task.inherit(self.earlier.state)
+        train = self.recipe.train
+        if train.label_smoothing or train.class_weights != "none":
+            self.task.regularise(train.label_smoothing, train.class_weights, splits["train"])
+        self.examples = {}
+        for name, rows in splits.items():
+            if rows:
+                self.emit(Phase(f"encoding the {name} rows", 0, len(rows)))
+                some = [*rows, *self.replayed] if name == "train" else rows
+                self.examples[name] = self.task.encode(some, self.tokenizer)
+
+    def build(self) -> None:
         import torch
 
         from luthier.engine.attention import use_cpu_attention
         from luthier.engine.dropout import use_cheap_dropout
         from luthier.engine.heads import use_exact_head
+        from luthier.engine.language import prepare_language_model
+        from luthier.models import copy_grown, dropout_settings
         from luthier.models.quiet import quiet_transformers
 
         self.emit(Phase("loading the model"))
-        options = self.recipe.train
+        options, head = self.recipe.train, self.task.head()
         torch.manual_seed(self.recipe.seed)
-        model = task.build(source, dropout_settings(source, options.dropout, options.attention_dropout))
-        if machine.device == "cpu":
+        settings = dropout_settings(self.source, options.dropout, options.attention_dropout)
+        model = self.task.build(self.source, {**settings, **self.method.loading(head)})
+        if self.earlier is not None:
+            copy_grown(model, self.source)
+        if self.machine.device == "cpu":
             use_cheap_dropout(model)
-            if machine.bf16:
+            if self.machine.bf16:
                 use_cpu_attention(model)
         if options.gradient_checkpointing:
             with quiet_transformers():  # its newer name came after 5.17, and this one warns since
                 model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-        model = method.apply(model, task.head())
-        use_exact_head(model, task.head().modules)
-        return model.to(machine.device)
+        model = self.method.apply(model, head)
+        use_exact_head(model, head.modules)
+        self.model = model.to(self.machine.device)
+        prepare_language_model(self.model, self.machine, apart=self.method.needs_base)
+        if not self.method.trains:
+            self.parameters = sum(p.numel() for p in model.parameters())
 
-    def keep_features(
-        self, model: nn.Module, examples: dict[str, Examples], machine: Machine
-    ) -> dict[str, Examples]:
+    def keep_features(self) -> None:
         """For a frozen backbone: its features in place of tokens, and the head told their mean and spread."""
         from luthier.engine.heads import FeatureModel
         from luthier.engine.inference import keep_features
 
-        if not isinstance(model, FeatureModel):
-            return examples
-        kept = {
-            name: keep_features(
-                model, some, machine, self.budget, self.progress(f"computing features of the {name} rows")
-            )
-            for name, some in examples.items()
-        }
-        model.head.measure(kept["train"].columns["hidden"])
-        return kept
+        if not isinstance(self.model, FeatureModel):
+            return
+        for name, examples in self.examples.items():
+            progress = self.progress(f"computing features of the {name} rows")
+            self.examples[name] = keep_features(self.model, examples, self.machine, self.budget, progress)
+        columns = self.examples["train"].columns
+        self.model.head.measure([one for name in columns if name.endswith("hidden") for one in columns[name]])
 
     @property
     def budget(self) -> int:
         return int(self.recipe.train.token_budget)
 
     def answers_to(
-        self,
-        task: Task,
-        model: nn.Module,
-        rows: Sequence[Row],
-        examples: Examples,
-        machine: Machine,
-        what: str,
-        exact: bool = True,
+        self, task: Task, name: str, what: str, *, final: bool = True
     ) -> tuple[list[Answer], float]:
-        from luthier.serve import answer_examples
-
+        """`task`'s answers to the rows of split `name`, and its mean loss there."""
+        rows, examples = self.prepared.splits[name], self.examples[name]
+        if not self.method.trains and task is not self.task:  # it is asked without the examples
+            examples = task.encode(rows, self.tokenizer)
         progress = self.progress(what)
-        return answer_examples(task, model, rows, examples, machine, self.budget, progress, exact)
+        work = Work(
+            *(rows, examples, self.model, self.tokenizer, self.machine, self.budget, progress),
+            batch_size=self.recipe.train.batch_size,
+        )
+        return answer_examples(task, work, final=final)
 
-    def answer_untuned(
-        self,
-        task: Task,
-        model: nn.Module,
-        prepared: Prepared,
-        examples: dict[str, Examples],
-        machine: Machine,
-    ) -> list[Answer]:
+    def answer_untuned(self) -> list[Answer]:
         """What the model answers before training, its threshold chosen on validation as the tuned model's will be."""
-        shadow = type(task)(task.options, task.state)
-        rows = prepared.splits
+        shadow = self.task.untuned()
+        rows = self.prepared.splits
         if rows["validation"]:
             given, _ = self.answers_to(
-                shadow,
-                model,
-                rows["validation"],
-                examples["validation"],
-                machine,
-                "untuned model, validation rows",
+                shadow, "validation", "untuned model, validation rows", final=shadow.chooses
             )
             shadow.choose(rows["validation"], given)
         self.untuned_state = shadow.state
         if not rows["test"]:
             return []
-        given, _ = self.answers_to(
-            shadow, model, rows["test"], examples["test"], machine, "untuned model, test rows"
-        )
+        given, _ = self.answers_to(shadow, "test", "untuned model, test rows")
         return shadow.settle(rows["test"], given)
 
-    def fit(
-        self,
-        task: Task,
-        model: nn.Module,
-        prepared: Prepared,
-        examples: dict[str, Examples],
-        machine: Machine,
-        source: Source,
-    ) -> None:
+    def score(self, model: nn.Module) -> tuple[float, float, dict[str, float]]:
+        """(the score that chooses checkpoints, more is better; loss; all scores) on the validation rows."""
+        rows = self.prepared.splits["validation"]
+        given, loss = self.answers_to(self.task, "validation", "scoring the validation rows", final=False)
+        trial = self.task.copy()
+        trial.choose(rows, given)
+        scores = trial.score(rows, trial.settle(rows, given))
+        return watched(trial, scores), loss, scores
+
+    def fit(self) -> None:
         import torch
         from accelerate import Accelerator
 
         from luthier.training.loop import Training, fit
         from luthier.training.trackers import Trackers
 
-        options, rows = self.recipe.train, prepared.splits["validation"]
+        options = self.recipe.train
         accelerator = Accelerator(
-            cpu=machine.device == "cpu",
+            cpu=self.machine.device == "cpu",
             log_with=list(options.trackers) or None,
             project_dir=str(self.folder.path),
         )
-
-        def score(model: nn.Module) -> tuple[float, float, dict[str, float]]:
-            given, loss = self.answers_to(
-                task, model, rows, examples["validation"], machine, "scoring the validation rows", exact=False
-            )
-            trial = type(task)(task.options, task.state)
-            trial.choose(rows, given)
-            scores = trial.score(rows, trial.settle(rows, given))
-            return scores[task.primary], loss, scores
-
+        objective, pull = self.keep_what_it_knows()
         fixed = {
-            "recipe": _fingerprint(self.recipe),
-            "data": sorted(str(f["sha256"]) for f in prepared.files),
-            "model": source.sha256,
-            "threads": machine.threads,
+            "recipe": fingerprint(self.recipe),
+            "data": sorted(str(f["sha256"]) for f in self.prepared.files),
+            "model": self.source.sha256,
+            "threads": self.machine.threads,
             "processes": accelerator.num_processes,
-            "device": machine.device,
+            "device": self.machine.device,
             "torch": torch.__version__,
         }
+        train = self.task.arrange(self.examples["train"], self.model, options.batch_size, self.budget)
         work = Training(
-            model=model,
-            examples=examples["train"],
-            objective=task,
+            model=self.model,
+            examples=train,
+            objective=objective,
+            pull=pull,
             options=options,
-            machine=machine,
+            machine=self.machine,
             accelerator=accelerator,
             seed=self.recipe.seed,
             folder=self.folder.checkpoints,
             learned=learned,
-            score=score if rows else None,
+            score=self.score if self.prepared.splits["validation"] else None,
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
             again=self.again,
@@ -416,70 +505,81 @@ class _Job:
         if trackers is not None:
             trackers.close()
 
-    def answer(
-        self,
-        task: Task,
-        model: nn.Module,
-        prepared: Prepared,
-        examples: dict[str, Examples],
-        machine: Machine,
-    ) -> dict[str, list[Answer]]:
+    def keep_what_it_knows(self) -> tuple[Any, Any]:
+        """The objective and the pull on gradients that `train.forgetting` asks for."""
+        from luthier.training.forgetting import Distilled, Elastic, with_teacher
+
+        options = self.recipe.train.forgetting
+        train = self.examples["train"]
+        if options.method == "distill":
+            progress = self.progress("outputs of the starting model")
+            taught = with_teacher(self.model, self.task, train, self.machine, self.budget, progress)
+            self.examples["train"] = taught
+            old = len(self.earlier.state.get("labels", ())) if self.earlier else 0
+            return Distilled(self.task, options.strength, old or self.task.head().outputs), None
+        if options.method == "ewc":
+            assert self.earlier is not None
+            rows = self.earlier.rows("train", self.emit)
+            self.emit(Phase(f"encoding the rows of {self.earlier.name}", 0, len(rows)))
+            old_examples = self.task.encode(rows, self.tokenizer)
+            progress = self.progress("importance of weights")
+            return self.task, Elastic.measure(
+                self.model,
+                self.task,
+                old_examples,
+                self.machine,
+                options,
+                len(train),
+                self.recipe.seed,
+                progress,
+            )
+        return self.task, None
+
+    def answer(self) -> dict[str, list[Answer]]:
         """The tuned model's answers: validation first, on which thresholds are chosen, then test, once."""
         out = {}
         for name in ("validation", "test"):
-            rows = prepared.splits[name]
+            rows = self.prepared.splits[name]
             if rows:
-                given, _ = self.answers_to(
-                    task, model, rows, examples[name], machine, f"answering the {name} rows"
-                )
+                given, _ = self.answers_to(self.task, name, f"answering the {name} rows")
                 if name == "validation":
-                    task.choose(rows, given)
-                out[name] = task.settle(rows, given)
+                    self.task.choose(rows, given)
+                out[name] = self.task.settle(rows, given)
         return out
 
-    def save(
-        self, task: Task, method: Method, model: nn.Module, tokenizer: PreTrainedTokenizerBase, source: Source
-    ) -> None:
+    def save(self) -> None:
         from luthier.models.quiet import quiet_transformers
         from luthier.serve.predict import SETTINGS
 
         from .prove import base_name
 
         self.emit(Phase("saving the model"))
-        base = base_name(source)
+        base = base_name(self.source)
 
         def write(folder: Path) -> None:
             with quiet_transformers():
-                method.save(model, folder, base)
-                tokenizer.save_pretrained(folder)
+                self.method.save(self.model, folder, base)
+                self.task.finish(folder, self.source)
+                self.tokenizer.save_pretrained(folder)
             settings = {
                 "luthier": __version__,
                 "task": self.recipe.task.model_dump(mode="json"),
-                "state": task.state,
+                "kind": self.source.kind,
+                "state": self.task.state,
                 "untuned_state": self.untuned_state,
                 "method": self.recipe.method.model_dump(mode="json"),
                 "base": {
-                    "name": self.recipe.model if base == str(source.folder) else base,
-                    "folder": str(source.folder),
-                    "revision": source.revision,
-                    "sha256": source.sha256,
+                    "name": self.recipe.model if base == str(self.source.folder) else base,
+                    "folder": str(self.source.folder),
+                    "revision": self.source.revision,
+                    "sha256": self.source.sha256,
                 },
             }
             write_json(folder / SETTINGS, settings)
 
         publish(self.folder.model, write, replace=True)
 
-    def prove(
-        self,
-        task: Task,
-        method: Method,
-        model: nn.Module,
-        source: Source,
-        prepared: Prepared,
-        answers: dict[str, list[Answer]],
-        untuned: list[Answer],
-        machine: Machine,
-    ) -> None:
+    def prove(self, answers: dict[str, list[Answer]], untuned: list[Answer]) -> None:
         from luthier.engine.device import peak_memory
         from luthier.models import home
 
@@ -488,18 +588,20 @@ class _Job:
         peak = peak_memory()
         proof = Proof(
             self.recipe,
-            task,
-            method,
-            source,
-            prepared,
+            self.task,
+            self.method,
+            self.source,
+            self.prepared,
             self.folder,
             answers,
             untuned,
             self.trained_parameters,
             self.parameters,
             peak,
-            environment(machine),
+            environment(self.machine),
+            self.tokenizer,
         )
+        proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
         self.folder.add_event(
             {"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak}
@@ -512,109 +614,46 @@ class _Job:
             trained_parameters=self.trained_parameters,
         )
 
+    def what_was_kept(self) -> list[Finding]:
+        """For a run that goes on from another: what was added, and what became of the old test rows."""
+        from luthier.evidence.forgetting import forgetting_finding, measure_forgetting
+        from luthier.serve import answer_rows
 
-def dropout_settings(source: Source, hidden: float | str, attention: float) -> dict[str, float]:
-    """The config entries of this architecture that hold dropout rates, with the recipe's values.
-
-    Names differ between architectures; an entry that the config does not have is not set.
-    """
-    from transformers import AutoConfig
-
-    have = AutoConfig.from_pretrained(
-        str(source.folder), trust_remote_code=False, local_files_only=True
-    ).to_dict()
-    names = (
-        (attention, ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")),
-        (
-            hidden,
-            (
-                "hidden_dropout_prob",
-                "dropout",
-                "embedding_dropout",
-                "mlp_dropout",
-                "resid_pdrop",
-                "embd_pdrop",
-            ),
-        ),
-    )
-    return {
-        name: value
-        for value, entries in names
-        if isinstance(value, (int, float))
-        for name in entries
-        if name in have
-    }
-
-
-def environment(machine: Machine) -> dict[str, Any]:
-    """environment.json: what the run was made with."""
-    versions = {}
-    for name in (
-        "luthier",
-        "torch",
-        "transformers",
-        "peft",
-        "accelerate",
-        "tokenizers",
-        "safetensors",
-        "numpy",
-        "scikit-learn",
-    ):
+        if self.earlier is None:
+            return []
         try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": machine.device,
-        "processor": machine.name,
-        "dtype": machine.dtype,
-        "threads": machine.threads,
-        "commit": _commit(),
-        "command": " ".join(["luthier", *sys.argv[1:]])
-        if Path(sys.argv[0]).name.startswith("luthier")
-        else "luthier.train(...)",
-        **versions,
-    }
+            old, test = (self.earlier.rows(name, self.emit) for name in ("train", "test"))
+        except LuthierError as error:
+            return [
+                Finding("old-rows-gone", "warning", f"What it has forgotten cannot be told: {error.found}.")
+            ]
+        new = self.prepared.splits["train"]
+        findings = [added_finding(self.earlier, self.task, old, new, len(self.replayed))]
+        if test:
+            before = self.earlier.answers(test, self.emit)
+            progress = self.progress("answering the old test rows")
+            raw = answer_rows(
+                self.task, self.model, self.tokenizer, test, self.machine, self.budget, progress
+            )
+            found = measure_forgetting(self.task, test, before, self.task.settle(test, raw), self.recipe.seed)
+            findings += [forgetting_finding(found, self.earlier.name)] if found else []
+        return findings
+
+    def what_was_gained(self, answers: Sequence[Answer]) -> list[Finding]:
+        """What the made rows brought: this run and the one without them on the same test rows."""
+        from luthier.evidence.augmentation import augmentation_finding
+
+        if self.without is None:
+            return []
+        rows = self.prepared.splits["test"]
+        before = {
+            line["id"]: saved_answer(line) for line in read_jsonl(self.without.predictions / "test.jsonl")
+        }
+        others = [before[row.id] for row in rows]
+        return [augmentation_finding(self.task, rows, answers, others, self.recipe.seed)]
 
 
-def _commit() -> str:
-    """The commit of a luthier that runs from its source tree; "" for an installed one."""
-    head = Path(__file__).resolve().parents[3] / ".git" / "HEAD"
-    try:
-        text = head.read_text().strip()
-        return (
-            (head.parent / text.removeprefix("ref: ")).read_text().strip()
-            if text.startswith("ref: ")
-            else text
-        )
-    except OSError:
-        return ""
-
-
-def _absolute(source: Any, base: Path) -> Any:
-    """A path or pattern as the whole path it stands for; fractions, hub ids and catalogue names as they are."""
-    if isinstance(source, list):
-        return [_absolute(one, base) for one in source]
-    if isinstance(source, str):
-        for root in (base, Path.cwd()):
-            if (root / source).exists():
-                return str((root / source).resolve())
-            if any(mark in source for mark in "*?[") and glob.glob(str(root / source), recursive=True):  # noqa: PTH207
-                return str(root.resolve() / source)
-    return source
-
-
-def _fingerprint(recipe: Recipe) -> str:
-    """What must not change between a run and its resumption; where the data lies may."""
-    import hashlib
-    import json
-
-    facts = recipe.model_dump(mode="json")
-    facts.pop("model")
-    for name in ("train", "validation", "test"):
-        if isinstance(facts["data"][name], (str, list)):
-            facts["data"].pop(name)
-    facts["train"].pop("trackers")
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+def watched(task: Task, scores: Mapping[str, float]) -> float:
+    """The score that chooses among checkpoints, turned so that more is better."""
+    name = task.watched or task.primary
+    return -scores[name] if name in ("loss", "perplexity") else scores[name]

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from luthier.data import Loaded, apply, check, check_splits, load, split, unknown_labels
+from luthier.data import (
+    Loaded,
+    apply,
+    check,
+    check_splits,
+    distinct_ids,
+    load,
+    marks_of,
+    split,
+    unknown_labels,
+)
 from luthier.data.options import NO_GROUPS, DataOptions
 from luthier.errors import DataError
 from luthier.records import SPLITS, Fault, Finding, Form, Row, content_hash
@@ -88,8 +98,16 @@ def prepare(
     loaded = {}
     for name, source in given.items():
         emit(Phase(f"reading the {name} rows"))
-        columns, kind = options.columns, options.format
-        loaded[name] = load(source, form, columns=columns, format=kind, base=base, say=reading)
+        loaded[name] = load(
+            source,
+            form,
+            columns=options.columns,
+            format=options.format,
+            base=base,
+            label_names=options.label_names,
+            say=reading,
+        )
+    distinct_ids(loaded)
     train = loaded["train"]
     faults = [fault for part in loaded.values() for fault in part.faults]
     rows = [row for part in loaded.values() for row in part.rows]
@@ -103,6 +121,8 @@ def prepare(
         say=lambda what: emit(Phase(what, 0, len(rows))),
     )
     faults += checked.faults
+    if tokenizer is not None:
+        faults += task.faults(rows, tokenizer)
     prepared = Prepared(
         splits={name: [] for name in SPLITS},
         faults=faults,
@@ -172,13 +192,14 @@ def _unknown_labels(loaded: Mapping[str, Loaded], form: Form) -> list[Fault]:
 
     An error where none of a file's labels is known, since then the labels are written in another way.
     """
-    if form[form.target].kind != "label" or not loaded["train"].rows:
+    kind = form[form.target].kind
+    known = {mark for row in loaded["train"].rows for mark in marks_of(row.get(form.target), kind)}
+    if not known:
         return []
-    known = {row[form.target] for row in loaded["train"].rows}
     faults: list[Fault] = []
     for name, part in loaded.items():
         if name != "train":
-            some = any(row[form.target] in known for row in part.rows)
+            some = any(mark in known for row in part.rows for mark in marks_of(row.get(form.target), kind))
             faults += unknown_labels(part.rows, form, known, "warning" if some else "error")
     return faults
 
@@ -192,6 +213,14 @@ def _one_sided(rows: list[Row], form: Form) -> list[Fault]:
         )
     elif kind == "spans" and rows and not any(row.get(form.target) for row in rows):
         found = "no training row has an answer, expected at least some"
+    elif (
+        kind in ("labels", "tags") and rows and not any(marks_of(row.get(form.target), kind) for row in rows)
+    ):
+        found = (
+            f"no training row has {'a label' if kind == 'labels' else 'an entity'}, expected at least some"
+        )
+    elif kind == "number" and rows and len({row.get(form.target) for row in rows}) == 1:
+        found = f"every training row has the number {rows[0][form.target]:g}, expected numbers that differ"
     fix = "add rows of the other kind to data.train, or leave more of them in it"
     return [Fault("error", "one-label", found, rows[0].file, field=form.target, fix=fix)] if found else []
 
@@ -248,7 +277,12 @@ def split_lines(prepared: Prepared) -> list[Mapping[str, Any]]:
     """splits.jsonl: one line a row, with the reason where it was moved."""
     why = {row: move["why"] for move in prepared.moves for row in move["rows"]}
     return [
-        {"id": row.id, "split": name, **({"moved": why[row.id]} if row.id in why else {})}
+        {
+            "id": row.id,
+            "split": name,
+            **({"moved": why[row.id]} if row.id in why else {}),
+            **{key: row[key] for key in ("made_by", "made_from") if key in row.fields},
+        }
         for name in SPLITS
         for row in prepared.splits[name]
     ]

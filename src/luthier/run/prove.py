@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from luthier.config import dump
@@ -13,6 +14,7 @@ from luthier.evidence.baselines import baseline_names, classical, trivial
 from luthier.evidence.calibration import calibrate, calibration_finding
 from luthier.evidence.card import card
 from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
+from luthier.evidence.measures import measure
 from luthier.evidence.overfit import fit_findings
 from luthier.evidence.report import write_report
 from luthier.evidence.rows import choose
@@ -28,6 +30,8 @@ from .prepare import Prepared, group_field, test_key
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from luthier.models import Source
 
 
@@ -47,17 +51,27 @@ class Proof:
     parameters: int
     peak_memory: int
     environment: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase
+    findings: list[Finding] = field(default_factory=list)  # what else is known of the run
 
 
 def baselines(
-    task: Task, train: Sequence[Row], rows: Sequence[Row], emit: Callable[[Event], None]
+    task: Task,
+    train: Sequence[Row],
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    emit: Callable[[Event], None],
+    only: Sequence[str] = ("trivial", "classical"),
 ) -> dict[str, list[Answer]]:
-    """The trivial and the classical baseline's answers; one that cannot be computed is left out, and said."""
+    """The baselines' answers by name; one that cannot be computed is left out, and said."""
     out = {}
     for name, answer in (("trivial", trivial), ("classical", classical)):
+        if name not in only:
+            continue
         emit(Phase(f"the {name} baseline", 0, len(rows)))
         try:
-            out[name] = answer(task.form, train, rows)
+            plain = partial(answer, task.form, train, rows)
+            out[name] = task.rival(name, train, rows, tokenizer, plain)
         except (LuthierError, ValueError) as error:
             emit(Phase(f"the {name} baseline failed: {error}", len(rows), len(rows)))
     return out
@@ -83,42 +97,44 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         _write_predictions(folder, name, splits[name], answers, task, shared)
     test, validation = splits["test"], splits["validation"]
     emit(Phase("scoring", 0, len(test)))
-    rivals = baselines(task, splits["train"], test, emit) if test else {}
+    rivals = baselines(task, splits["train"], test, proof.tokenizer, emit) if test else {}
     if test:
         rivals["untuned"] = list(proof.untuned)
         evaluation = evaluate(task, test, proof.answers["test"], rivals, shared, proof.recipe.seed)
     else:
         evaluation = Evaluation(task.name, 0, 0, {}, {})
     scores: dict[str, Any] = {"test": evaluation.as_json()} if test else {}
-    trivial_score = None
+    deciding, trivial_score = task.watched or task.primary, None  # what chose among checkpoints
     if validation:
-        simple = {"trivial": trivial(task.form, splits["train"], validation)}
+        simple = baselines(task, splits["train"], validation, proof.tokenizer, emit, only=("trivial",))
         on_validation = evaluate(
             task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed
         )
         scores["validation"] = on_validation.as_json()
-        trivial_score = on_validation.baselines["trivial"].get(task.primary)
+        trivial_score = on_validation.baselines.get("trivial", {}).get(deciding)
+        if trivial_score is not None and not measure(deciding).higher_is_better:
+            trivial_score = -trivial_score  # as the curve has it
     write_json(folder.scores, scores)
     points = curve(folder)
     kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
-    findings = [*proof.prepared.findings, *_split_findings(splits)]
+    findings = [*proof.prepared.findings, *proof.findings, *_split_findings(splits)]
     findings += fit_findings(
         points,
         training_rows=len(splits["train"]),
         epochs=proof.recipe.train.epochs,
         kept_step=kept,
         trivial_score=trivial_score,
-        primary=task.primary,
+        primary=deciding,
     )
     calibration = chosen = None
-    if test:
+    if test and task.judges:
         calibration = calibrate(proof.answers["test"], task.correct(test, proof.answers["test"]))
         finding = calibration_finding(calibration)
         findings += [finding] if finding else []
         quality = task.quality(test, proof.answers["test"])
         chosen = choose(test, proof.answers["test"], quality, task.form)
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
-    names = baseline_names(task.form)
+    names = {**baseline_names(task.form), **task.rivals}
     verdict = decide(evaluation, findings, task.primary, ledger, names)
     content = ReportContent(
         run=folder.name,
@@ -162,13 +178,12 @@ def loading_code(proof: Proof) -> str:
     task, method = proof.task, proof.method
     labels = task.state.get("labels")
     places = 'FOLDER = "."  # where this file lies\n'
-    if method.name == "lora":
+    if method.needs_base:
         base = base_name(proof.source)
         places += f"BASE = {base!r}  # the base model: a hub id or its folder; sha256 {proof.source.sha256}\n"
     if labels:
         places += f"LABELS = {labels!r}\n"
-    outputs = task.head().outputs
-    code = method.card_code(task.auto_class, outputs)
+    code = method.card_code(task.auto_class, task.head())
     imports, _, rest = code.partition("\n\n")
     return f"{imports}\n\n{places}{rest}\n\n{task.card_code()}"
 
@@ -236,7 +251,7 @@ def _model_facts(proof: Proof) -> ModelFacts:
         hub_id=source.hub_id or "",
         sha256=source.sha256,
         license=source.licence or "",
-        library="peft" if proof.method.name == "lora" else "transformers",
+        library=proof.method.library,
         parameters=proof.parameters,
         trained_parameters=proof.trained_parameters,
     )

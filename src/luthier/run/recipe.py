@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from luthier import config
 from luthier.config import Section
 from luthier.data.options import DataOptions
+from luthier.engine.templates import NAMED
 from luthier.methods import METHODS
+from luthier.models.catalogue import MODELS
+from luthier.models.scratch import NEW
 from luthier.tasks import TASKS
 from luthier.training.options import TrainOptions
+
+from .pairs import refusal
 
 if TYPE_CHECKING:
     from luthier.engine.device import Machine
@@ -30,11 +36,24 @@ else:
     MethodSettings = Annotated[_methods, Field(discriminator="name")]
 
 
+class LadderOptions(Section):
+    """What `luthier ladder` climbs; a plain run does not look at it."""
+
+    models: list[str] = Field([], description="base models to climb with; none: the recipe's own")
+    methods: list[Literal["few-shot", "frozen", "soft-prompt", "adapter", "lora", "full"]] = Field(
+        [], description="methods to climb; none: all that fit"
+    )
+    prompt_model: str | None = Field(
+        None, description="the language model that few-shot asks where the recipe's model is an encoder"
+    )
+
+
 class Recipe(Section):
     """Everything a run depends on. The same recipe on the same machine gives the same weights, bit for bit."""
 
     model: str = Field(
-        description="a catalogue name (luthier models list), a hub id (org/name@revision) or a folder",
+        description="a catalogue name (luthier models list), a hub id (org/name@revision), a folder, an earlier run, "
+        "or new (pretraining from nothing)",
         min_length=1,
     )
     task: TaskSettings = Field(description="what is learned")
@@ -43,6 +62,7 @@ class Recipe(Section):
         default_factory=lambda: METHODS["full"].Options(), description="which weights move"
     )
     train: TrainOptions = Field(default_factory=TrainOptions, description="how they move")
+    ladder: LadderOptions | None = Field(None, description="what `luthier ladder` climbs")
     seed: int = Field(7, ge=0, lt=2**32, description="of order, new weights and dropout; never of splits")
 
     @model_validator(mode="before")
@@ -53,18 +73,40 @@ class Recipe(Section):
             for key in ("task", "method"):
                 if isinstance(value.get(key), str):
                     value = {**value, key: {"name": value[key]}}
+            task = value.get("task")
+            if value.get("model") == NEW and isinstance(task, Mapping) and task.get("name") == "pretraining":
+                value = {**value, "task": {**task, "new": task.get("new") or {}}}
         return value
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Recipe:
+        why = refusal(self.task.name, self.method.name)
+        if why:
+            raise ValueError(why)
+        if self.model == NEW and self.task.name != "pretraining":
+            raise ValueError(
+                "model new is made from nothing and knows no language: task.name pretraining teaches it one"
+            )
+        if self.model != NEW and getattr(self.task, "new", None) is not None:
+            raise ValueError(
+                f"task.new is the shape of a model from nothing: write model: {NEW}, or leave it out"
+            )
+        if self.train.batch_size < 2 and TASKS[self.task.name](self.task).couples:
+            raise ValueError(
+                "train.batch_size is 1, and this loss tells the rows of a step apart: write 2 or more, better 32"
+            )
+        return self
 
     def resolved(self, machine: Machine, source: Source) -> Recipe:
         """The recipe with a value in place of every `auto`."""
-        from luthier.engine.device import TOKEN_BUDGET
+        from luthier.engine.device import token_budget
 
         train = self.train.model_dump()
         method = METHODS[self.method.name](self.method)
         if train["learning_rate"] == "auto":
             train["learning_rate"] = method.learning_rate(source.hidden_size or 768)
         if train["token_budget"] == "auto":
-            train["token_budget"] = TOKEN_BUDGET[machine.device]
+            train["token_budget"] = token_budget(machine.device, source.kind)
         train["dtype"] = machine.dtype
         return self.model_copy(update={"train": TrainOptions(**train)})
 
@@ -78,21 +120,39 @@ def read(
     if isinstance(recipe, Mapping):
         return config.check(recipe, Recipe, overrides), Path.cwd()
     path = Path(recipe)
-    return config.read_recipe(path, Recipe, overrides), path.parent.resolve()
+    base = path.parent.resolve()
+    return _with_files(config.read_recipe(path, Recipe, overrides), base), base
+
+
+def _with_files(recipe: Recipe, base: Path) -> Recipe:
+    """The recipe with whole paths for the files that its options name beside it."""
+    for block, key in (("task", "chat_template"), ("method", "prompt")):
+        options = getattr(recipe, block)
+        name = getattr(options, key, "")
+        if name and name not in NAMED and (base / name).is_file():
+            recipe = recipe.model_copy(update={block: options.model_copy(update={key: str(base / name)})})
+    return recipe
+
+
+STARTS = {"encoder": "minilm", "decoder": "smollm2-135m-instruct", "encoder-decoder": "google-t5/t5-small"}
+"""A model to begin with, by kind."""
 
 
 def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) -> str:
     """A commented recipe for a task, with what was detected filled in."""
     kind = TASKS[task]
+    model = next(name for fits, name in STARTS.items() if fits in kind.kinds)
+    methods = [name for name in METHODS if not refusal(task, name)]
     lines = [
         f"# {kind.title}. Every key with its default: luthier train writes the full recipe into the run.",
-        "model: minilm                  # luthier models list",
+        f"{f'model: {model}':<30} # {'luthier models list' if model in MODELS else 'an encoder-decoder'}",
         "task:",
         f"  name: {task}",
     ]
     for name, info in kind.Options.model_fields.items():
-        if name != "name":
-            lines.append(f"  {f'{name}: {info.default}':<28} # {info.description}")
+        if name != "name" and info.default is not None:
+            value = config.quoted(info.default) if isinstance(info.default, str) else json.dumps(info.default)
+            lines.append(f"  {f'{name}: {value}':<28} # {info.description}")
     lines += ["data:", f"  {f'train: {config.quoted(data)}':<28} # {f'{rows} rows' if rows else 'your file'}"]
     if columns:
         lines += [
@@ -102,7 +162,7 @@ def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) 
     lines += [
         "  validation: 0.1              # a fraction or a file; every choice is made on it",
         "  test: 0.1                    # a fraction or a file; scored once, at the end",
-        "method: full                   # full | lora | frozen",
+        f"method: full                   # {' | '.join(methods)}",
         "train:",
         "  epochs: 3",
         "  batch_size: 16",

@@ -14,6 +14,7 @@ from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
 from luthier.evidence.score import evaluate as score
+from luthier.models.scratch import NEW
 from luthier.records import Answer, Row
 from luthier.runs import RunFolder, find_run, read_json, read_jsonl, read_log
 from luthier.tasks import TASKS, Task
@@ -108,7 +109,11 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     emit(Phase("reading rows"))
     options = recipe.data
     loaded = load_rows(
-        data, tuned.task.form, columns=_columns_for(data, options.columns, tuned.task), base=Path.cwd()
+        data,
+        tuned.task.form,
+        columns=_columns_for(data, options.columns, tuned.task),
+        base=Path.cwd(),
+        label_names=options.label_names,
     )
     if not loaded.rows:
         first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
@@ -118,9 +123,9 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     rows = loaded.rows
     answers = tuned.answers(rows, lambda done, total: emit(Phase("answering rows", done, total)))
     train = _training_rows(run, recipe, tuned.task, emit)
-    rivals = baselines(tuned.task, train, rows, emit)
+    rivals = baselines(tuned.task, train, rows, tuned.tokenizer, emit)
     emit(Phase("the untuned model"))
-    rivals["untuned"] = _untuned_answers(recipe, tuned, rows, Path(run.status().get("base", ".")))
+    rivals["untuned"] = _untuned_answers(run, recipe, tuned, rows)
     inputs = [field.name for field in tuned.task.form.inputs]
     known = {tuple(str(row[name]) for name in inputs) for row in train}
     seen = [row.id for row in rows if tuple(str(row[name]) for name in inputs) in known]
@@ -148,7 +153,12 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
     split = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"}
     try:
         loaded = load_rows(
-            options.train, task.form, columns=options.columns, format=options.format, base=base
+            options.train,
+            task.form,
+            columns=options.columns,
+            format=options.format,
+            base=base,
+            label_names=options.label_names,
         )
         missing = len(split - {row.id for row in loaded.rows})
         problem = f"{missing:,} of {len(split):,} are gone" if missing else ""
@@ -163,7 +173,7 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
     return [row for row in loaded.rows if row.id in split]
 
 
-def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Path) -> list[Answer]:
+def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]) -> list[Answer]:
     """What the starting model with a new head answers, its threshold chosen in the run as the tuned one's was."""
     import torch
 
@@ -172,24 +182,36 @@ def _untuned_answers(recipe: Recipe, tuned: Tuned, rows: Sequence[Row], base: Pa
     from luthier.serve import answer_rows
 
     torch.manual_seed(recipe.seed)
-    source = resolve(recipe.model, base=base)
+    model_name = str(run.folder.start) if recipe.model == NEW else recipe.model
+    source = resolve(model_name, base=Path(run.status().get("base", ".")))
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
     own = dict(tuned.model.named_buffers())
     for name, buffer in model.named_buffers():
         if name.startswith("head."):  # measured on the run's training rows before it was trained
             buffer.copy_(own[name])
-    task = type(tuned.task)(tuned.task.options, tuned.untuned_state)
+    task = tuned.task.untuned()
+    task.state = dict(tuned.untuned_state)
     raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
     return task.settle(rows, raw)
 
 
+_NOT_DETAIL = {"id", "prediction", "confidence", "group", "content", "expected", "quality", "file", "line"}
+
+
+def saved_answer(line: Mapping[str, Any]) -> Answer:
+    """An answer read back from a line of predictions/."""
+    detail = {name: value for name, value in line.items() if name not in _NOT_DETAIL}
+    return Answer(line["prediction"], line["confidence"], detail)
+
+
 def compare(runs: Sequence[Run]) -> Comparison:
     """The runs' test scores side by side, paired where they were scored on the same rows."""
-    return compare_contenders([_contender(run) for run in runs])
+    return compare_contenders([contender(run) for run in runs])
 
 
-def _contender(run: Run) -> Contender:
+def contender(run: Run) -> Contender:
+    """The run as `evidence.compare` holds it against others."""
     evaluation = run.evaluation
     if evaluation is None:
         raise RunError(
@@ -197,7 +219,7 @@ def _contender(run: Run) -> Contender:
         )
     lines = read_jsonl(run.folder.predictions / "test.jsonl")
     status = run.status()
-    task = TASKS[evaluation["task"]]
+    task = TASKS[evaluation["task"]](run.recipe.task)
     return Contender(
         name=run.folder.name,
         task=task.name,

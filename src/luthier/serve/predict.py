@@ -11,7 +11,10 @@ from luthier.errors import DataError, RunError, did_you_mean
 from luthier.methods import METHODS
 from luthier.records import Answer, Row
 from luthier.runs import read_json, verified
-from luthier.tasks import TASKS, Task
+from luthier.tasks import TASKS, Task, Work, make_task
+
+from .dialogs import dialog_row
+from .sentences import sentence_row
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,37 +29,54 @@ SETTINGS = "luthier.json"  # in model/: what is needed to answer with it again
 
 
 def answer_examples(
-    task: Task,
-    model: nn.Module,
-    rows: Sequence[Row],
-    examples: Examples,
-    machine: Machine,
-    token_budget: int,
-    progress: Progress | None = None,
-    exact: bool = True,
+    task: Task, work: Work, *, final: bool = True, labelled: bool = True
 ) -> tuple[list[Answer], float]:
     """(one answer a row in the rows' order, mean loss or NaN without labels), whatever the batches are.
 
-    `exact`: where bf16 leaves an answer in doubt it is computed again in fp32, so that bf16 gives fp32's answers.
+    `final`: answers that are given to someone. Where bf16 leaves one in doubt it is computed again in fp32, so that
+    bf16 gives fp32's answers, and the task may ask the model again. Without it: enough to choose a checkpoint by.
     """
     from luthier.engine.inference import run
 
+    if final and task.speaks:
+        return task.respond(work, []), float("nan")
+    model, examples, machine, budget = work.model, work.examples, work.machine, work.token_budget
+    if final and task.exact:
+        machine = replace(machine, dtype="float32")
     reduced: list[Any] = [None] * len(examples)
     loss = 0.0
-    labelled = task.form.target in rows[0].fields if rows else False
-    for indices, batch, logits in run(model, examples, machine, token_budget, progress):
+    labelled = labelled and bool(work.rows) and task.form.target in work.rows[0].fields
+    for indices, batch, logits in run(model, examples, machine, budget, work.progress, task.forward):
         for place, value in zip(indices, task.reduce(logits, batch)):
             reduced[place] = value
-        if labelled:
+        if labelled and not task.couples:
             loss += float(task.loss(logits, batch))
-    if machine.bf16 and exact:
+    if labelled and task.couples:
+        loss = _coupled_loss(task, examples, reduced, work.batch_size)
+    if machine.bf16 and final:
         again = task.unsure(examples, reduced)
         in_fp32 = replace(machine, dtype="float32")
-        for indices, batch, logits in run(model, examples.only(again), in_fp32, token_budget):
+        for indices, batch, logits in run(model, examples.only(again), in_fp32, budget, forward=task.forward):
             for place, value in zip(again[indices], task.reduce(logits, batch)):
                 reduced[place] = value
     weight = float(task.weights(examples).sum()) if labelled else 0.0
-    return task.answers(rows, examples, reduced), loss / weight if weight else float("nan")
+    answers = task.answers(work.rows, examples, reduced)
+    return (task.respond(work, answers) if final else answers), loss / weight if weight else float("nan")
+
+
+def _coupled_loss(task: Task, examples: Examples, reduced: Sequence[Any], batch_size: int) -> float:
+    """Summed over steps of training's size, cut as training cuts them and always the same: so that it can be held
+    against training's loss, which grows with the step.
+    """
+    import numpy as np
+    import torch
+
+    from luthier.engine.batches import epoch_plan
+
+    return sum(
+        float(task.loss(torch.as_tensor(np.stack([reduced[i] for i in step])), examples.batch(step)))
+        for step in epoch_plan(examples.lengths, batch_size, seed=0, epoch=0)
+    )
 
 
 def answer_rows(
@@ -67,12 +87,17 @@ def answer_rows(
     machine: Machine,
     token_budget: int,
     progress: Progress | None = None,
+    asked: bool = False,
 ) -> list[Answer]:
-    """One answer a row, in the rows' order: rows of like length go through the model together."""
+    """One answer a row, in the rows' order: rows of like length go through the model together.
+
+    `asked`: by someone who wants the answers, not their scores.
+    """
     if not rows:
         return []
     examples = task.encode(rows, tokenizer)
-    return answer_examples(task, model, rows, examples, machine, token_budget, progress)[0]
+    work = Work(rows, examples, model, tokenizer, machine, token_budget, progress, asked=asked)
+    return answer_examples(task, work)[0]
 
 
 @dataclass
@@ -103,16 +128,21 @@ class Tuned:
         verified(folder)
         settings = read_json(folder / SETTINGS)
         kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
-        task = kind(kind.Options(**settings["task"]), settings["state"])
         method = way(way.Options(**settings["method"]))
+        task = make_task(
+            kind.Options(**settings["task"]), settings.get("kind", "encoder"), method, settings["state"]
+        )
         keep_memory()
         machine = find_machine(dtype, home() / "machine.json")
         base = _base(settings["base"]) if method.needs_base else None
-        model = method.load(
-            folder, base, task.head(), lambda source, fresh: task.build(source, {}, fresh=fresh)
-        )
+
+        def build(source: Source, fresh: bool, /, **given: Any) -> nn.Module:
+            return task.build(source, given, fresh=fresh)
+
+        model = method.load(folder, base, task.head(), build)
         use_exact_head(model, task.head().modules)
-        tokenizer = load_tokenizer(base or resolve(str(folder)))
+        # What was saved with the model rules, its chat template included; a folder of parts alone is no model.
+        tokenizer = load_tokenizer(replace(base, folder=folder) if base else resolve(str(folder)))
         return cls(
             task,
             model.to(machine.device).eval(),
@@ -122,9 +152,12 @@ class Tuned:
             settings["untuned_state"],
         )
 
-    def answers(self, rows: Sequence[Row], progress: Progress | None = None) -> list[Answer]:
+    def answers(
+        self, rows: Sequence[Row], progress: Progress | None = None, asked: bool = False
+    ) -> list[Answer]:
+        """One answer a row; `asked`: by someone who wants them, not their scores."""
         raw = answer_rows(
-            self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress
+            self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress, asked
         )
         return self.task.settle(rows, raw)
 
@@ -134,13 +167,20 @@ class Tuned:
         """`{"id", "prediction", "confidence", ...}` for each row, order kept.
 
         A row is a mapping with the task's inputs (`text`; `question` and `context`), or for tasks with one input
-        the text itself. DataError names the row and the field that is missing or no text.
+        the text itself; where words are asked for, a list of them or a text. DataError names the row and the field that
+        is missing or no text.
         """
         made = [self._row(row, number) for number, row in enumerate(rows, 1)]
-        return [line(row, answer) for row, answer in zip(made, self.answers(made, progress))]
+        return [line(row, answer) for row, answer in zip(made, self.answers(made, progress, asked=True))]
 
     def _row(self, row: Mapping[str, Any] | str, number: int) -> Row:
-        inputs = [field.name for field in self.task.form.inputs]
+        names = row if isinstance(row, Mapping) else ()
+        asked = self.task.asked(names).inputs
+        if asked[0].kind == "tokens":
+            return sentence_row(row, asked[0].name, number)
+        if asked[0].kind == "messages":
+            return dialog_row(row, asked[0].name, number)
+        inputs = [field.name for field in asked]
         if isinstance(row, str) and len(inputs) == 1:
             row = {inputs[0]: row}
         if not isinstance(row, Mapping):

@@ -1,12 +1,19 @@
-"""One of several labels for a text."""
+"""What a text is, or a pair of texts: one of several labels.
+
+Any number of labels, or a number, are the same task with another `problem_type`: multi_label.py and regression.py.
+"""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field as Setting
 
+from luthier.engine.class_weights import class_weights
 from luthier.records import Answer, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
@@ -24,6 +31,41 @@ class ClassificationOptions(TaskOptions):
     """Settings of classification."""
 
     name: Literal["classification"] = "classification"
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = (
+        Setting(
+            "single_label_classification",
+            description="what a row has: one label, any number of labels, or a number",
+        )
+    )
+    pair: bool = Setting(False, description="two texts are judged together: text and text_pair")
+
+
+TEXT = Field(
+    "text",
+    "text",
+    "what is to be judged",
+    aliases=(
+        *("sentence", "content", "review", "document", "body", "message", "comment", "utterance"),
+        *("tweet", "question", "title", "input", "review_text", "headline"),
+    ),
+)
+PAIR = (
+    Field(
+        "text",
+        "text",
+        "the first text",
+        aliases=("sentence1", "sentence_1", "text1", "text_a", "premise", "question1", "sentence", "query"),
+    ),
+    Field(
+        "text_pair",
+        "text",
+        "the second text, judged together with the first",
+        aliases=(
+            *("sentence2", "sentence_2", "text2", "text_b", "hypothesis", "question2", "pair", "response"),
+            *("passage", "answer"),
+        ),
+    ),
+)
 
 
 class Classification(Task):
@@ -33,51 +75,65 @@ class Classification(Task):
     Options = ClassificationOptions
     kinds = frozenset({"encoder"})
     primary = "macro_f1"
+    chooses = False
     auto_class = "AutoModelForSequenceClassification"
-    form = Form(
-        fields=(
-            Field(
-                "text",
-                "text",
-                "what is to be judged",
-                aliases=(
-                    *("sentence", "content", "review", "document", "body", "message", "comment", "utterance"),
-                    *("tweet", "question", "title", "input", "review_text", "headline"),
-                ),
-            ),
-            Field(
-                "label",
-                "label",
-                "the class it belongs to",
-                aliases=(
-                    *("labels", "class", "category", "target", "sentiment", "intent", "rating", "y", "tag"),
-                    *("topic", "output"),
-                ),
-            ),
+    target = Field(
+        "label",
+        "label",
+        "the class it belongs to",
+        aliases=(
+            *("labels", "class", "category", "target", "sentiment", "intent", "rating", "y", "tag"),
+            *("topic", "output"),
         ),
-        target="label",
     )
+    form = Form(fields=(TEXT, target), target="label")
+    label_smoothing = 0.0
+    weight_of_label: np.ndarray | None = None  # in the loss; None: all the same
+
+    def __new__(cls, options: Any, state: Mapping[str, Any] | None = None) -> Classification:
+        """The class for the options' `problem_type`."""
+        from .multi_label import MultiLabel
+        from .regression import Regression
+
+        kinds = {"multi_label_classification": MultiLabel, "regression": Regression}
+        return super().__new__(kinds.get(options.problem_type, Classification))
+
+    def __init__(self, options: Any, state: Mapping[str, Any] | None = None) -> None:
+        super().__init__(options, state)
+        texts = PAIR if options.pair else (TEXT,)
+        self.form = Form(fields=(*texts, self.target), target=self.target.name)
 
     @property
     def labels(self) -> list[str]:
-        return self.state["labels"]
+        return self.state.get("labels", [])
 
     def learn(self, rows: Sequence[Row]) -> None:
         self.state["labels"] = sorted({str(row["label"]) for row in rows})
+
+    def regularise(
+        self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]
+    ) -> None:
+        counts = [sum(str(row["label"]) == label for row in rows) for label in self.labels]
+        self.label_smoothing = label_smoothing
+        self.weight_of_label = class_weights(weights, self.labels, counts)
 
     def head(self) -> HeadSpec:
         from luthier.engine.heads import HeadSpec
 
         return HeadSpec(
-            ("classifier", "score", "pre_classifier"), len(self.labels), pooled=True, peft_type="SEQ_CLS"
+            ("classifier", "score", "pre_classifier"), self._outputs, pooled=True, peft_type="SEQ_CLS"
         )
+
+    @property
+    def _outputs(self) -> int:
+        return len(self.labels)
 
     def build(self, source: Source, settings: Mapping[str, Any], *, fresh: bool = True) -> nn.Module:
         from transformers import AutoModelForSequenceClassification
 
         from luthier.models import load_pretrained
 
-        names = dict(enumerate(self.labels))
+        names = dict(enumerate(self.labels or [self.form.target]))
         return load_pretrained(
             source,
             AutoModelForSequenceClassification,
@@ -85,7 +141,7 @@ class Classification(Task):
             num_labels=len(names),
             id2label=names,
             label2id={label: i for i, label in names.items()},
-            problem_type="single_label_classification",
+            problem_type=self.options.problem_type,
             **settings,
         )
 
@@ -94,27 +150,45 @@ class Classification(Task):
 
         columns: dict[str, list[Any]] = {}
         for start in range(0, len(rows), 1000):
-            texts = [str(row["text"]) for row in rows[start : start + 1000]]
+            part = rows[start : start + 1000]
             encoded = tokenizer(
-                texts, truncation=True, max_length=self.options.max_length, return_attention_mask=False
+                [str(row["text"]) for row in part],
+                [str(row["text_pair"]) for row in part] if self.options.pair else None,
+                truncation=True,
+                max_length=self.options.max_length,
+                return_attention_mask=False,
             )
             for name, values in encoded.items():
                 columns.setdefault(name, []).extend(np.asarray(v, dtype=np.int32) for v in values)
         lengths = np.array([len(ids) for ids in columns["input_ids"]])
         padding: dict[str, float] = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0}
-        if all("label" in row.fields for row in rows):
-            numbers = {label: i for i, label in enumerate(self.labels)}
-            # A label that training never saw cannot be learned or lost on: it weighs nothing.
-            columns["labels"] = [numbers.get(str(row["label"]), -100) for row in rows]
+        if all(self.form.target in row.fields for row in rows):
+            columns["labels"] = self._due(rows)
         return Examples({**columns}, padding, np.arange(len(rows)), lengths, limit=self.options.max_length)
 
+    def _due(self, rows: Sequence[Row]) -> list[Any]:
+        """What the logits are held against. A label that training never saw cannot be learned or lost on: -100."""
+        numbers = {label: i for i, label in enumerate(self.labels)}
+        return [numbers.get(str(row["label"]), -100) for row in rows]
+
     def weights(self, examples: Examples) -> np.ndarray:
-        return (np.asarray(examples.columns["labels"]) >= 0).astype(np.float64)
+        labels = np.asarray(examples.columns["labels"])
+        weight = np.ones(len(self.labels)) if self.weight_of_label is None else self.weight_of_label
+        return np.where(labels >= 0, weight[np.maximum(labels, 0)], 0.0)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        import torch
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(logits, batch["labels"], reduction="sum", ignore_index=-100)
+        weight = None if self.weight_of_label is None else torch.as_tensor(self.weight_of_label).to(logits)
+        return cross_entropy(
+            logits,
+            batch["labels"],
+            weight,
+            reduction="sum",
+            ignore_index=-100,
+            label_smoothing=self.label_smoothing,
+        )
 
     def reduce(self, logits: Tensor, batch: Batch) -> list[Any]:
         return list(logits.double().softmax(-1).cpu().numpy())
@@ -194,11 +268,55 @@ class Classification(Task):
         return tables
 
     def card_code(self) -> str:
+        given = ("text, text_pair",) * 2 if self.options.pair else ("text", "text")
         return (
-            "def answer(text):\n"
-            "    inputs = tokenizer(text, truncation=True, "
+            f"def answer({given[0]}):\n"
+            f"    inputs = tokenizer({given[1]}, truncation=True, "
             f'max_length={self.options.max_length}, return_tensors="pt")\n'
             "    with torch.no_grad():\n"
-            "        logits = predict(inputs)\n"
-            "    return LABELS[int(logits[0].argmax())]\n"
+            "        logits = predict(inputs)[0]\n"
+            f"    return {self._card_answer}\n"
         )
+
+    @property
+    def _card_answer(self) -> str:
+        """What a model card makes of `logits`."""
+        return "LABELS[int(logits.argmax())]"
+
+    # In words, for a language model
+
+    def ask(self, row: Row) -> str:
+        texts = f"Text: {row['text']}" + (f"\n\nSecond text: {row['text_pair']}" if self.options.pair else "")
+        what = "these two texts" if self.options.pair else "this text"
+        return f"{self._request(what)}\n\n{texts}"
+
+    def _request(self, what: str) -> str:
+        return f"Which label fits {what}? Answer with one of these labels alone: {', '.join(self.labels)}."
+
+    def tell(self, row: Row) -> str:
+        return str(row["label"])
+
+    def hear(self, row: Row, text: str) -> Answer:
+        """The label that was written, or stands first in what was; else the one most like it."""
+        found = labels_in(text, self.labels)
+        return Answer(found[0] if found else likest(text, self.labels), 1.0)
+
+    def allowed(self, row: Row) -> Sequence[str] | str | None:
+        return self.labels
+
+
+def labels_in(text: str, labels: Sequence[str]) -> list[str]:
+    """The labels that stand in a text as words of their own, in its order; of overlapping ones the longest."""
+    found: list[tuple[int, int, str]] = []
+    lowered = text.casefold()
+    for label in sorted(labels, key=len, reverse=True):
+        for match in re.finditer(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", lowered):
+            if not any(start < match.end() and match.start() < end for start, end, _ in found):
+                found.append((*match.span(), label))
+    return list(dict.fromkeys(label for _, _, label in sorted(found)))
+
+
+def likest(text: str, labels: Sequence[str]) -> str:
+    """The label whose letters are most like the beginning of a text; of several the first."""
+    said = text.strip().casefold()[:200]
+    return max(labels, key=lambda label: difflib.SequenceMatcher(None, label.casefold(), said).ratio())

@@ -5,6 +5,8 @@ sum of its start and end logits (Devlin et al. 2019, arxiv.org/abs/1810.04805); 
 answer", and a row has no answer if that token beats the best span of all windows by more than a threshold
 chosen on validation (Rajpurkar et al. 2018, arxiv.org/abs/1806.03822). Only tokens of the passage and the
 first token may be pointed at, in training as in use.
+
+A language model is asked in words instead, and may write any passage of the text or the words for "no answer".
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ import numpy as np
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from luthier.records import Answer, Field, Form, Row, Table
+from luthier.records import Answer, Fault, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
+from .text_scores import WIDTH, text_counts, text_scores
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
     from luthier.engine.batches import Batch, Examples
+    from luthier.engine.constrain import Passage
     from luthier.engine.heads import HeadSpec
     from luthier.models import Source
+
+SILENCE = "No answer"
+"""What a language model writes where the passage holds no answer."""
 
 
 class QuestionAnsweringOptions(TaskOptions):
@@ -85,6 +92,11 @@ class QuestionAnswering(Task):
     def learn(self, rows: Sequence[Row]) -> None:
         """Whether "no answer" is a possible answer: a threshold, or None for data where every row has one."""
         self.state["no_answer_threshold"] = 0.0 if any(not row["answers"] for row in rows) else None
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether "no answer" is a possible answer, as training has shown."""
+        return self.state.get("no_answer_threshold") is not None
 
     def head(self) -> HeadSpec:
         from luthier.engine.heads import HeadSpec
@@ -154,10 +166,30 @@ class QuestionAnswering(Task):
         origin = np.array([row for row, _ in held], dtype=int)
         return Examples({**columns}, padding, origin, lengths, notes, self.options.max_length)
 
-    def _short_questions(self, questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """Questions cut, at a token's edge, to leave the passage over a third of the window, and more than a stride."""
+    def _longest_question(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Tokens of a question that leave the passage over a third of the window, and more than a stride."""
         room = self.options.max_length - tokenizer.num_special_tokens_to_add(pair=True) - self.options.stride
-        longest = max(1, min(int(self.options.max_length * 0.6) - self.options.stride // 2, room - 1))
+        return max(1, min(int(self.options.max_length * 0.6) - self.options.stride // 2, room - 1))
+
+    def faults(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Fault]:
+        """Questions that are cut: the passage needs the window more."""
+        longest, found = self._longest_question(tokenizer), []
+        for begin in range(0, len(rows), 1000):
+            part = rows[begin : begin + 1000]
+            questions = [str(row["question"]).strip() for row in part]
+            ids = tokenizer(questions, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            for row, question, one in zip(part, questions, ids["input_ids"]):
+                if len(one) > longest:
+                    message = f"the question has {len(one)} tokens and is cut to {longest}: its end is never read"
+                    fix = "shorten it, or raise task.max_length"
+                    found.append(
+                        Fault("warning", "truncation", message, row.file, row.line, "question", question[:80], fix)
+                    )
+        return found
+
+    def _short_questions(self, questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Questions cut, at a token's edge, where they are over their share of the window."""
+        longest = self._longest_question(tokenizer)
         encoded = tokenizer(
             questions,
             add_special_tokens=False,
@@ -169,6 +201,14 @@ class QuestionAnswering(Task):
             q if len(offsets) <= longest else q[: offsets[longest - 1][1]]
             for q, offsets in zip(questions, encoded["offset_mapping"])
         ]
+
+    def marks(self, examples: Examples, place: int) -> list[str]:
+        """The answer's tokens in this window; none where it is not in it, or there is none."""
+        marks = [""] * len(examples.columns["input_ids"][place])
+        if "start" in examples.columns and examples.columns["start"][place] != examples.columns["null"][place]:
+            first, last = examples.columns["start"][place], examples.columns["end"][place]
+            marks[first : last + 1] = ["answer"] * (last + 1 - first)
+        return marks
 
     def weights(self, examples: Examples) -> np.ndarray:
         return np.ones(len(examples))
@@ -266,7 +306,7 @@ class QuestionAnswering(Task):
         Of several as good, the one nearest to zero, which is the model's own: answers that are wrong either way must
         not teach it to be silent.
         """
-        if self.state.get("no_answer_threshold") is None or not rows:
+        if not self.may_be_silent or not all("margin" in answer.detail for answer in answers) or not rows:
             return
         margins = np.array([a.detail["margin"] for a in answers])
         if_answered = np.array([best_f1(a.detail["text"], row["answers"]) for row, a in zip(rows, answers)])
@@ -282,24 +322,30 @@ class QuestionAnswering(Task):
         self.state["no_answer_threshold"] = float(thresholds[np.abs(thresholds).argmin()])
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
-        return [self._decide(answer.detail) for answer in answers]
+        """Decided again by margin; what a language model wrote stands."""
+        return [self._decide(a.detail) if "margin" in a.detail else a for a in answers]
 
     def counts(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        """Columns: 1, F1, EM, has an answer, its F1, has none, its F1."""
-        out = np.zeros((len(rows), 7))
+        """Columns: 1, F1, EM, has an answer, its F1, has none, its F1; then those of `text_counts`, if it has one."""
+        out = np.zeros((len(rows), 7 + WIDTH))
         for i, (row, answer) in enumerate(zip(rows, answers)):
             f1 = best_f1(answer.prediction, row["answers"])
             has = bool(row["answers"])
-            out[i] = (1, f1, exact(answer.prediction, row["answers"]), has, f1 * has, not has, f1 * (not has))
+            out[i, :7] = (1, f1, exact(answer.prediction, row["answers"]), has, f1 * has, not has, f1 * (not has))
+            if has:
+                out[i, 7:] = text_counts(golds(row["answers"]), answer.prediction)
         return out
 
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        written = text_scores(sums[..., 7:])
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
                 "f1": sums[..., 1] / sums[..., 0],
                 "exact_match": sums[..., 2] / sums[..., 0],
                 "has_answer_f1": sums[..., 4] / sums[..., 3],
                 "no_answer_f1": sums[..., 6] / sums[..., 5],
+                "bleu": written["bleu"],
+                "rouge_l": written["rouge_l"],
             }
 
     def quality(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
@@ -334,6 +380,41 @@ class QuestionAnswering(Task):
             _bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400))
         )
         return tables
+
+    def ask(self, row: Row) -> str:
+        silent = f' If the passage does not say, answer with "{SILENCE}".' if self.may_be_silent else ""
+        return (
+            "Answer the question with words copied from the passage, as few as it takes."
+            f"{silent}\n\nPassage: {row['context']}\n\nQuestion: {str(row['question']).strip()}"
+        )
+
+    def tell(self, row: Row) -> str:
+        return str(row["answers"][0]["text"]) if row["answers"] else SILENCE
+
+    def hear(self, row: Row, text: str) -> Answer:
+        """What was written, or "" for the words that stand for it; with where it starts in the passage, if it does."""
+        said, context = text.strip(), str(row["context"])
+        if normalise(said) == normalise(SILENCE) and self.may_be_silent:
+            said = ""
+        start = context.find(said)
+        if start < 0 and len(context.lower()) == len(context):
+            start = context.lower().find(said.lower())
+            said = context[start : start + len(said)] if start >= 0 else said
+        return Answer(said, 1.0, {"start": start} if said and start >= 0 else {})
+
+    def hear_code(self) -> str:
+        if not self.may_be_silent:
+            return super().hear_code()
+        silence = " ".join(re.findall(r"\w+", SILENCE.lower()))
+        return (
+            "def hear(said, **inputs):\n"
+            f'    return "" if re.findall(r"\\w+", said.lower()) == {silence.split()!r} else said\n'
+        )
+
+    def allowed(self, row: Row) -> Passage:
+        from luthier.engine.constrain import Passage
+
+        return Passage(str(row["context"]), (SILENCE,) if self.may_be_silent else ())
 
     def card_code(self) -> str:
         threshold, o = self.state.get("no_answer_threshold"), self.options

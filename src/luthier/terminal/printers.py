@@ -101,6 +101,16 @@ def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
         out.print(f"labels   {', '.join(some)}{more}")
     if "answerable" in facts:
         out.print(f"answers  {facts['answerable']:.0%} of the questions have one")
+    if facts.get("entities"):
+        types = list(facts["entities"].items())
+        more = f" and {len(types) - SHOWN_LABELS} more types" if len(types) > SHOWN_LABELS else ""
+        named = ", ".join(f"{shown(name, 30)} {count:,}" for name, count in types[:SHOWN_LABELS])
+        out.print(f"entities {named}{more}; {facts['rows_with_entities']:,} rows have some")
+    if facts.get("roles"):
+        out.print("turns    " + ", ".join(f"{role} {count:,}" for role, count in facts["roles"].items()))
+    if "numbers" in facts:
+        numbers = facts["numbers"]
+        out.print(f"numbers  {numbers['low']:g} to {numbers['high']:g}, mean {numbers['mean']:.4g}")
     if "groups" in facts:
         out.print(f"groups   {facts['groups']:,}")
     tokens = facts.get("tokens")
@@ -133,10 +143,14 @@ def _print_faults(out: Console, severity: str, code: str, some: Sequence[Mapping
 # scores
 
 
-def print_scores(evaluation: Mapping[str, Any]) -> None:
-    """The deciding score of the tuned model and of each baseline with intervals, then every other score."""
+def print_scores(evaluation: Mapping[str, Any], options: Any = None) -> None:
+    """The deciding score of the tuned model and of each baseline with intervals, then every other score.
+
+    `options` are the task's settings in the run's recipe; without them it is taken with its defaults.
+    """
     out = console()
-    task = TASKS[evaluation["task"]]
+    kind = TASKS[evaluation["task"]]
+    task = kind(options or kind.Options())
     names = baseline_names(task.form)
     key = task.primary
     groups = evaluation.get("groups", evaluation["rows"])
@@ -263,6 +277,54 @@ def print_comparison(comparison: Comparison) -> None:
         )
     for reason in reasons:
         out.print(reason)
+
+
+def print_ladder(found: Mapping[str, Any]) -> None:
+    """A ladder's scores in one table, its costs in a second, then what was left out and where the page is."""
+    out = console()
+    key = str(found["primary"])
+    scores = _table("rung", "validation", f"test {measure(key).name}", "95 % interval")
+    costs = _table("rung", "verdict", "trained", "time", "peak memory", left=(0, 1))
+    for rung in found["rungs"]:
+        validation = "-" if rung["validation"] is None else as_text(key, rung["validation"])
+        scores.add_row(rung["name"], validation, *_score_cells(key, rung["score"], rung["interval"]))
+        if rung["run"]:
+            costs.add_row(
+                rung["name"],
+                rung["verdict"] or "-",
+                count_text(rung["trained_parameters"]) if rung["trained_parameters"] else "-",
+                time_text(rung["seconds"]) if rung["seconds"] else "-",
+                memory_text(rung["peak_memory"]) or "-",
+            )
+    out.print(scores)
+    out.print()
+    out.print(costs)
+    out.print()
+    if found["best"]:
+        out.print(f"best on the validation rows: {found['best']}")
+    for rung in found["left_out"]:
+        out.print(f"left out: {rung['name']}: {rung['note']}")
+    out.print(f"page: {found['page']}")
+    out.print(f"ladder: {found['ladder']}")
+
+
+def print_advice(advice: Mapping[str, Any]) -> None:
+    """Candidates in order with their reasons, then what was left out and why."""
+    out = console()
+    out.print(f"{advice['rows']:,} rows of {advice['task']}, language: {advice['language']}")
+    for number, one in enumerate(advice["candidates"], 1):
+        out.print()
+        limit = f", reads {one['max_length']:,} tokens" if one["max_length"] else ""
+        out.print(Text(f"{number}. {one['name']}", style="bold"))
+        facts = f"{one['family']}, {count_text(one['parameters'])} parameters, {one['licence']}{limit}"
+        _indent(out, facts, 3)
+        for reason in one["reasons"]:
+            _indent(out, f"- {reason}", 3)
+    if advice["left_out"]:
+        out.print()
+        out.print("left out:")
+        for one in advice["left_out"]:
+            _indent(out, f"{one['name']}: {one['why']}", 3)
 
 
 def print_environment(facts: Mapping[str, Any], *, indent: int = 0) -> None:

@@ -48,10 +48,7 @@ def save(
     path = folder / f"step-{position.step:06d}"
     if _whole(path):  # written before a cut that came before the log's line
         return path
-    random = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["cuda"] = torch.cuda.get_rng_state()
-    parts = {"trained": tensors, "optimizer": optimizer, "random": random}
+    parts = {"trained": tensors, "optimizer": optimizer, "random": random_state()}
 
     def write(staging: Path) -> None:
         for name, part in parts.items():
@@ -112,6 +109,14 @@ def _whole(path: Path) -> bool:
 
 def _step(path: Path) -> int:
     return int(path.name.split("-")[1])
+
+
+def random_state() -> dict[str, Tensor]:
+    """Where PyTorch's random numbers stand, on each device."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def restore_random(saved: Mapping[str, Tensor]) -> None:

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from luthier.engine.batches import Batch, Examples, epoch_plan, micro_batches
 from luthier.engine.device import Machine
-from luthier.engine.inference import logits_of, to_device
+from luthier.engine.inference import to_device
 from luthier.errors import ModelError, RunError
 
 from . import checkpoint
 from .checkpoint import Position
+from .embedded import Embedded
 from .events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 from .optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, rate, set_rate
 from .options import TrainOptions
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 class Objective(Protocol):
     """What the loop asks of a task."""
 
+    @property
+    def couples(self) -> bool: ...
     def weights(self, examples: Examples) -> np.ndarray: ...
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor: ...
     def loss(self, logits: Tensor, batch: Batch) -> Tensor: ...
 
 
@@ -59,6 +63,7 @@ class Training:
     learned: Callable[[nn.Module], dict[str, Tensor]]
     score: Callable[[nn.Module], tuple[float, float, dict[str, float]]] | None
     fixed: dict[str, Any]  # what must be the same when a run is carried on
+    pull: Callable[[nn.Module], None] | None = None  # adds to a step's gradients, before they are clipped
     stop: Callable[[], bool] = lambda: False
     again: bool = False  # the run was begun before, perhaps without coming to a checkpoint
 
@@ -76,7 +81,7 @@ def fit(training: Training) -> Iterator[Event]:
     t = training
     model, options = t.model, t.options
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(model, float(options.learning_rate), options.weight_decay)
+    optimizer = make_optimizer(model, float(options.learning_rate), options.weight_decay, options.layer_decay)
     position = Position(fixed=t.fixed)
     last = checkpoint.newest(t.folder)
     if last is not None:
@@ -123,6 +128,7 @@ def fit(training: Training) -> Iterator[Event]:
         if stopping and not position.over:
             yield Stopped(position.step, "signal", position.best_step, position.best_score)
             return
+    stepper.embedded.close()
     if position.best_step and position.best_step != position.step:
         _put(t, checkpoint.trained_tensors(t.folder / f"step-{position.best_step:06d}"))
     yield Stopped(position.step, position.over or "finished", position.best_step, position.best_score)
@@ -140,6 +146,13 @@ class _Stepper:
         self.epoch = -1
         self.plan: list[np.ndarray] = []
         self.model = training.model
+        self.embedded = Embedded.of(training.model, training.options)
+        if training.objective.couples and self.embedded.adversary is not None:
+            raise ModelError(
+                "the loss hangs on all rows of a step at once, so no row has a worst change of its own",
+                where="train.adversarial",
+                fix="leave it out; train.neftune_noise_alpha works",
+            )
         if training.accelerator.num_processes > 1:
             self.model = training.accelerator.prepare_model(training.model)
 
@@ -158,6 +171,8 @@ class _Stepper:
         set_rate(self.optimizer, learning_rate)
         self.model.train()
         loss = self._backward(indices)
+        if t.pull is not None:
+            t.pull(t.model)
         norm = float(nn.utils.clip_grad_norm_(self.trained, options.clip or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             rows = ", ".join(str(int(i)) for i in t.examples.rows[indices][:8])
@@ -185,23 +200,72 @@ class _Stepper:
     def _backward(self, indices: np.ndarray) -> float:
         """Gradients of the step's mean loss, and that loss."""
         t = self.t
-        share = t.accelerator.num_processes
+        share, rank = t.accelerator.num_processes, t.accelerator.process_index
         pieces = micro_batches(indices, t.examples.lengths, int(t.options.token_budget), share)
-        mine = pieces[t.accelerator.process_index :: share]
+        # Processes' gradients are averaged, so each is multiplied by their number.
+        scale = share / max(self.weight, 1e-12)
+        if t.objective.couples:
+            return self._backward_coupled(pieces, scale)
+        mine = pieces[rank::share]
         total = torch.zeros((), device=t.machine.device)
         for i, piece in enumerate(mine):
             weightless = not len(piece)
-            batch = to_device(t.examples.batch(piece if len(piece) else indices[:1]), t.machine.device)
+            batch = self._batch(piece if len(piece) else indices[:1])
+
+            def run(part: float, batch: Batch = batch, weight: float = 0.0 if weightless else 1.0) -> Tensor:
+                loss = t.objective.loss(self._forward(batch), batch) * weight
+                (loss * (scale * part)).backward()
+                return loss.detach()
+
             with _sync_only_at_the_end(self.model, i == len(mine) - 1):
-                with t.machine.autocast():
-                    logits = logits_of(self.model, batch)
-                loss = t.objective.loss(logits, batch) * (0.0 if weightless else 1.0)
-                # Processes' gradients are averaged, so each is multiplied by their number.
-                (loss * (share / max(self.weight, 1e-12))).backward()
-            total += loss.detach()
+                total += self.embedded.passes(run)
         if share > 1:
             total = t.accelerator.reduce(total, "sum")
         return float(total) / max(self.weight, 1e-12)
+
+    def _backward_coupled(self, pieces: list[np.ndarray], scale: float) -> float:
+        """The same where the loss hangs on all rows of the step at once (in-batch negatives).
+
+        Outputs of all pieces first, without their graphs; the loss and its gradient by output; then each piece once
+        more, to carry that gradient to the weights (Gao et al. 2021, arxiv.org/abs/2101.06983). Exact, dropout
+        included: a piece draws the same masks both times. Every process computes all outputs, and its own pieces'
+        gradients.
+        """
+        t = self.t
+        share, rank = t.accelerator.num_processes, t.accelerator.process_index
+        own = [i for i in range(len(pieces)) if i % share == rank]
+        filled = [i for i, piece in enumerate(pieces) if len(piece)]
+        batches = {i: self._batch(pieces[i]) for i in filled}
+        whole = self._batch(np.concatenate([pieces[i] for i in filled]))
+        outputs, random = {}, {}
+        for i in filled:
+            random[i] = checkpoint.random_state()
+            with torch.set_grad_enabled(len(filled) == 1):
+                outputs[i] = self._forward(batches[i])
+        if len(filled) == 1 and share == 1:
+            loss = t.objective.loss(outputs[filled[0]], whole)
+            (loss * scale).backward()
+            return float(loss.detach()) / max(self.weight, 1e-12)
+        after = checkpoint.random_state()
+        joined = torch.cat([outputs[i].detach() for i in filled]).requires_grad_()
+        loss = t.objective.loss(joined, whole)
+        (loss * scale).backward()
+        assert joined.grad is not None
+        gradients = dict(zip(filled, joined.grad.split([len(pieces[i]) for i in filled])))
+        for place, i in enumerate(own):
+            at = i if i in gradients else filled[0]
+            checkpoint.restore_random(random[at])
+            with _sync_only_at_the_end(self.model, place == len(own) - 1):
+                self._forward(batches[at]).backward(gradients[at] * (1.0 if i in gradients else 0.0))
+        checkpoint.restore_random(after)
+        return float(loss.detach()) / max(self.weight, 1e-12)
+
+    def _forward(self, batch: Batch) -> Tensor:
+        with self.embedded.during(batch), self.t.machine.autocast():
+            return self.t.objective.forward(self.model, batch)
+
+    def _batch(self, indices: np.ndarray) -> Batch:
+        return to_device(self.t.examples.batch(indices), self.t.machine.device)
 
 
 def _sync_only_at_the_end(model: nn.Module, last: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +11,45 @@ from torch import Tensor, nn
 from luthier.errors import ModelError, RunError
 
 
-def make_optimizer(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> torch.optim.AdamW:
     """Fused AdamW (Loshchilov and Hutter 2019, arxiv.org/abs/1711.05101) over what is trained alone.
 
-    Vectors (biases, norms) are not decayed. ModelError if nothing is trained.
+    Vectors (biases, norms) are not decayed. With `layer_decay` below 1 the head learns at the full rate, the uppermost
+    layer at that share of it, and so on down to the embeddings (discriminative fine-tuning: Howard and Ruder 2018,
+    arxiv.org/abs/1801.06146; as a power of depth: Clark et al. 2020, arxiv.org/abs/2003.10555). ModelError if nothing
+    is trained, or nothing of what is trained lies below the head.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         raise ModelError("no weight is trained", where="method", fix="choose another method or other targets")
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    scales = _scales(model, [name for name, _ in trained], layer_decay)
+    groups: list[dict[str, Any]] = []
+    for scale in sorted(set(scales), reverse=True):
+        own = [p for (_, p), s in zip(trained, scales) if s == scale]
+        groups += [
+            {"params": [p for p in own if p.ndim >= 2], "weight_decay": weight_decay, "scale": scale},
+            {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, "scale": scale},
+        ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+
+
+def _scales(model: nn.Module, names: list[str], layer_decay: float) -> list[float]:
+    """Each parameter's share of the learning rate."""
+    if layer_decay == 1.0:
+        return [1.0] * len(names)
+    from luthier.engine.layers import layer_of
+
+    depths = layer_of(model)
+    last = max(depths.values())
+    if all(depths[name] == last for name in names):
+        raise ModelError(
+            "only weights above the layers are trained, so none would have a rate of its own",
+            where="train.layer_decay",
+            fix="leave it out, or choose a method that trains layers (full, lora)",
+        )
+    return [layer_decay ** (last - depths[name]) for name in names]
 
 
 def rate(step: int, steps: int, warmup_ratio: float, schedule: str) -> float:
@@ -38,7 +65,7 @@ def rate(step: int, steps: int, warmup_ratio: float, schedule: str) -> float:
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["scale"]
 
 
 _ENTRIES = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps for each parameter

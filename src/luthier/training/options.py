@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from luthier.config import Section
+
+from .forgetting import ForgettingOptions, short_form
 
 
 class TrainOptions(Section):
@@ -33,6 +35,36 @@ class TrainOptions(Section):
     attention_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout of attention weights; above 0 forbids the fast kernels"
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label's certainty that is spread over all labels"
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        "none",
+        description="how much labels count in the loss; balanced: rare ones as much as common ones, or label: weight",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each layer's learning rate as a share of the one's above it; 1: all the same",
+    )
+    neftune_noise_alpha: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="noise on input embeddings while training (NEFTune); 5 is usual, 0: none",
+    )
+    adversarial: Literal["none", "fgm", "freelb"] = Field(
+        "none",
+        description="learn under the worst small changes of input embeddings, too; costs one pass a step of it",
+    )
+    adversarial_epsilon: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        description="adversarial: largest norm of a row's change, in norms of its mean embedding",
+    )
+    adversarial_steps: int = Field(2, ge=1, le=100, description="freelb: ascents of the change in a step")
     early_stopping_patience: int = Field(
         2, ge=0, description="scorings without a better validation score before stopping; 0: never"
     )
@@ -51,6 +83,10 @@ class TrainOptions(Section):
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations instead of keeping them: less memory, slower"
+    )
+    forgetting: Annotated[ForgettingOptions, BeforeValidator(short_form)] = Field(
+        default_factory=ForgettingOptions,
+        description="against forgetting, where `model` is an earlier run: none, replay, ewc or distill",
     )
     trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
         [], description="where numbers go beside the run folder"

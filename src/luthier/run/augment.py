@@ -1,0 +1,255 @@
+"""Augmentation of the training split: the models that write, fill and read for `data.augment`, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from luthier.data import augment as rules
+from luthier.data import load
+from luthier.data.content import plain
+from luthier.errors import DataError, ModelError
+from luthier.records import Field, Finding, Form, Row
+from luthier.tasks import Task
+from luthier.training.events import Event, Phase
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from luthier.engine.device import Machine
+
+Emit = Callable[[Event], None]
+LONGEST_PROMPT, LONGEST_ANSWER = 1024, 160  # tokens
+CHOICES = 8  # words that a masked model offers for a gap; the likeliest that is not the old one is taken
+
+
+class Makers:
+    """The models of a run's augmentation, each loaded once and let go when another is needed."""
+
+    def __init__(self, base: Path, machine: Machine, token_budget: int, emit: Emit) -> None:
+        self.base, self.machine, self.token_budget, self.emit = base, machine, token_budget, emit
+        self._loaded: tuple[str, nn.Module, PreTrainedTokenizerBase] | None = None
+
+    def _load(self, name: str, kind: str, auto_class: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+        import transformers
+
+        from luthier.models import load_pretrained, load_tokenizer, resolve
+
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = None
+            self.emit(Phase(f"loading {name} for augmentation"))
+            source = resolve(name, base=self.base, say=lambda text: self.emit(Phase(text)))
+            if source.kind != kind:
+                raise ModelError(f"it is a {source.kind}, expected a {kind}", where=f"data.augment: {name}")
+            model = load_pretrained(source, getattr(transformers, auto_class))
+            self._loaded = (name, model.to(self.machine.device).eval(), load_tokenizer(source))
+        return self._loaded[1], self._loaded[2]
+
+    def _counted(self, what: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.emit(Phase(what, done, total, "texts"))
+
+    def write(self, name: str, what: str, allowed: Sequence[Any] | None = None) -> rules.Write:
+        """Requests to what the causal model `name` answers, one a request, greedily."""
+        from luthier.engine.chat import Chat, Refusal
+        from luthier.engine.generation import write
+        from luthier.engine.spoken import Dialog
+
+        def written(requests: Sequence[str]) -> list[str]:
+            model, tokenizer = self._load(name, "decoder", "AutoModelForCausalLM")
+            chat = Chat(tokenizer)
+            dialogs = [Dialog([{"role": "user", "content": request}]) for request in requests]
+            prompts = chat.prompts(dialogs, LONGEST_PROMPT)
+            good = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, Refusal)]
+            texts = [""] * len(requests)
+            found = write(
+                model,
+                tokenizer,
+                [np.asarray(prompts[i]) for i in good],
+                max_new_tokens=LONGEST_ANSWER,
+                allowed=None if allowed is None else [allowed[i] for i in good],
+                machine=self.machine,
+                token_budget=self.token_budget,
+                stop_ids=chat.stop_ids,
+                progress=self._counted(what),
+            )
+            for i, one in zip(good, found):
+                texts[i] = one.text
+            return texts
+
+        return written
+
+    def read(self, name: str) -> rules.Read:
+        """(question, passage) to the passage's words that the causal model `name` answers with."""
+        from luthier.engine.constrain import Passage
+
+        def answers(pairs: Sequence[tuple[str, str]]) -> Sequence[str]:
+            request = "Answer the question with words copied from the passage.\n\nPassage: {}\n\nQuestion: {}"
+            ask = self.write(name, "reading the made questions again", [Passage(text) for _, text in pairs])
+            return ask([request.format(passage, question) for question, passage in pairs])
+
+        return answers
+
+    def translate(self, names: Sequence[str]) -> rules.Write:
+        """Texts through two encoder-decoders, there and back."""
+        from luthier.engine.generation import write
+
+        def there_and_back(texts: Sequence[str]) -> list[str]:
+            for place, name in enumerate(names):
+                model, tokenizer = self._load(name, "encoder-decoder", "AutoModelForSeq2SeqLM")
+                progress = self._counted("translating" if place == 0 else "translating back")
+                ids = tokenizer(list(texts), truncation=True, max_length=LONGEST_PROMPT)["input_ids"]
+                found = write(
+                    model,
+                    tokenizer,
+                    [np.asarray(one) for one in ids],
+                    max_new_tokens=LONGEST_PROMPT // 2,
+                    machine=self.machine,
+                    token_budget=self.token_budget,
+                    progress=progress,
+                )
+                texts = [one.text for one in found]
+            return list(texts)
+
+        return there_and_back
+
+    def fill(self, name: str) -> rules.Fill:
+        """Texts with gaps to the words that the masked model `name` puts there, never the old ones."""
+
+        def filled(jobs: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> list[list[str]]:
+            model, tokenizer = self._load(name, "encoder", "AutoModelForMaskedLM")
+            if tokenizer.mask_token is None:
+                raise ModelError("its tokenizer has no mask token", where=f"data.augment: {name}")
+            words = _whole_words(tokenizer)
+            out = []
+            for number, (text, gaps) in enumerate(jobs, 1):
+                out.append(self._fill_one(model, tokenizer, words, text, gaps))
+                if number % 16 == 0 or number == len(jobs):
+                    self.emit(Phase("replacing words", number, len(jobs), "texts"))
+            return out
+
+        return filled
+
+    def _fill_one(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        words: Any,
+        text: str,
+        gaps: Sequence[tuple[int, int]],
+    ) -> list[str]:
+        import torch
+
+        cut, at = [], 0
+        for start, end in gaps:
+            cut += [text[at:start], str(tokenizer.mask_token)]
+            at = end
+        encoded = tokenizer(
+            "".join([*cut, text[at:]]), truncation=True, return_tensors="pt", max_length=512
+        ).to(self.machine.device)
+        with torch.inference_mode(), self.machine.autocast():
+            logits = model(**encoded).logits[0].float()
+        places = (encoded["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0].tolist()
+        out = [text[start:end] for start, end in gaps]  # a gap behind the cut keeps its word
+        for i, place in enumerate(places[: len(gaps)]):
+            ranked = (logits[place] + words.to(logits.device)).topk(CHOICES).indices.tolist()
+            tried = [tokenizer.decode([token]).strip() for token in ranked]
+            out[i] = next((word for word in tried if word.lower() != out[i].lower()), out[i])
+        return out
+
+
+def _whole_words(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """0 for tokens that are a word by themselves, minus infinity for pieces, signs and digits."""
+    import torch
+
+    out = torch.full((len(tokenizer),), float("-inf"))
+    for token, number in tokenizer.get_vocab().items():
+        piece = token.lstrip("Ġ▁")
+        begins = token[:1] in "Ġ▁" or not any(mark in str(type(tokenizer)) for mark in ("Roberta", "GPT2"))
+        if begins and len(piece) > 2 and piece.isalpha():
+            out[number] = 0.0
+    return out
+
+
+def make_rows(
+    options: Sequence[Any], task: Task, splits: dict[str, list[Row]], makers: Makers, base: Path, seed: int
+) -> tuple[list[Row], Finding]:
+    """Rows made from the training split as `data.augment` says, and what is to be said of them.
+
+    None of them repeats a row of validation or test, in part or whole: what a made row would leak is thrown away.
+    """
+    form, train = task.form, splits["train"]
+    names, held = _held_out(form, splits)
+    made: list[Row] = []
+    told, numbers = [], {}
+    for place, one in enumerate(options):
+        found = _make(one, form, train, makers, base, seed + place)
+        kept = [row for row in found.rows if tuple(plain(str(row[name])) for name in names) not in held]
+        leaked = len(found.rows) - len(kept)
+        if leaked:
+            found.why["it repeats a row of validation or test"] += leaked
+        why = "; ".join(
+            f"{count:,} thrown away: {reason}" for reason, count in found.why.most_common() if count
+        )
+        told.append(f"{one.name}: {len(kept):,} rows made" + (f" ({why})" if why else ""))
+        numbers[one.name] = len(kept)
+        made += kept
+    once = {row.id: row for row in made}
+    sentence = f"{len(once):,} training rows were made from {len(train):,}. {'. '.join(told)}."
+    return list(once.values()), Finding("augmented", "note", sentence, numbers)
+
+
+def _make(one: Any, form: Form, train: Sequence[Row], makers: Makers, base: Path, seed: int) -> rules.Made:
+    if one.name == "questions":
+        return rules.questions_from(
+            _passages(one.passages, form, base),
+            form,
+            makers.write(one.model, "writing questions"),
+            makers.read(one.model),
+            one.per_passage,
+        )
+    rows = rules.drawn(train, one.share, seed)
+    if one.name == "distractors":
+        return rules.with_distractors(rows, form, seed)
+    if one.name == "unanswerable":
+        return rules.unanswerable(rows, form, train, seed)
+    if one.name == "substitute":
+        return rules.substituted(rows, form, makers.fill(one.model), one.words, seed)
+    if one.name == "back-translation":
+        return rules.rewritten(rows, form, makers.translate(one.models), one.name, lambda text: text)
+    return rules.rewritten(
+        rows,
+        form,
+        makers.write(one.model, "paraphrasing"),
+        one.name,
+        lambda text: (
+            f"Say the following in other words, with the same meaning. Write only the new text.\n\n{text}"
+        ),
+    )
+
+
+def _passages(source: str, form: Form, base: Path) -> list[Row]:
+    """Unlabelled passages: a file or folder read for the form's passage alone."""
+    name = form[form.target].within
+    if name is None:
+        raise DataError(
+            "questions make rows for question answering", where="data.augment", fix="leave them out"
+        )
+    passage = Form((Field(name, "text", "a passage", aliases=(*form[name].aliases, "text")),), name)
+    rows = load(source, passage, base=base).rows
+    if not rows:
+        raise DataError("it holds no passage", where=source, fix="name a text file with a passage a line")
+    return rows
+
+
+def _held_out(form: Form, splits: dict[str, list[Row]]) -> tuple[list[str], set[tuple[str, ...]]]:
+    """The fields whose equal text would make a row a leak (the passage, where answers lie in one; else all inputs), and
+    what validation and test hold of them.
+    """
+    within = form[form.target].within
+    names = [within] if within else [field.name for field in form.inputs]
+    rows = [*splits["validation"], *splits["test"]]
+    return names, {tuple(plain(str(row[name])) for name in names) for row in rows}

@@ -1,0 +1,156 @@
+"""Keeping what a model knew while it learns from new rows: replay, elastic weights, distillation.
+
+Replay needs nothing from the loop: old rows simply stand among the new ones. The other two are added to a Training:
+`Elastic` pulls weights back after each step's gradients are there, `Distilled` adds to the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from luthier.config import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from luthier.engine.batches import Batch, Examples
+    from luthier.engine.device import Machine
+
+    from .loop import Objective
+
+TEACHER = "teacher"  # the column of a batch that holds the starting model's outputs
+
+
+class ForgettingOptions(Section):
+    """What is done against forgetting when `model` is an earlier run."""
+
+    method: Literal["none", "replay", "ewc", "distill"] = Field(
+        "none",
+        description="replay: old rows among the new; ewc: weights that mattered are held; distill: outputs are held",
+    )
+    share: float = Field(0.25, gt=0, le=10, description="replay: old training rows for every new one")
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1e9,
+        description="ewc and distill: weight of what is kept beside the loss of the new rows",
+    )
+    rows: int = Field(256, ge=1, description="ewc: old rows that the importance of weights is measured on")
+
+
+def short_form(value: Any) -> Any:
+    """`forgetting: replay` stands for its block with defaults."""
+    return {"method": value} if isinstance(value, str) else value
+
+
+class Elastic:
+    """Elastic weight consolidation (Kirkpatrick et al. 2017, arxiv.org/abs/1612.00796).
+
+    The penalty is strength / 2 * old rows / new rows * sum of F (weight - start)^2, with F the mean squared gradient of
+    an old row's loss (the empirical Fisher information). At strength 1 that is the old rows' curvature as a prior, in
+    the units of the new rows' mean loss. Its gradient is added, which is exact and costs no graph.
+    """
+
+    def __init__(self, importance: dict[str, Tensor], start: dict[str, Tensor], scale: float) -> None:
+        self.importance, self.start, self.scale = importance, start, scale
+
+    @classmethod
+    def measure(
+        cls,
+        model: nn.Module,
+        objective: Objective,
+        old: Examples,
+        machine: Machine,
+        options: ForgettingOptions,
+        num_new: int,
+        seed: int,
+        progress: Callable[[int, int], None],
+    ) -> Elastic:
+        """Importance of every trained weight from `options.rows` old examples, one gradient each."""
+        import torch
+
+        from luthier.engine.inference import to_device
+
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        importance = {name: torch.zeros_like(p) for name, p in named.items()}
+        chosen = np.random.default_rng(seed).permutation(len(old))[: options.rows]
+        model.eval()
+        for done, i in enumerate(chosen, 1):
+            batch = to_device(old.batch([int(i)]), machine.device)
+            with machine.autocast():
+                out = objective.forward(model, batch)
+            objective.loss(out, batch).backward()
+            for name, p in named.items():
+                if p.grad is not None:
+                    importance[name] += p.grad.square() / len(chosen)
+            model.zero_grad(set_to_none=True)
+            progress(done, len(chosen))
+        start = {name: p.detach().clone() for name, p in named.items()}
+        return cls(importance, start, options.strength * len(old) / max(1, num_new))
+
+    def __call__(self, model: nn.Module) -> None:
+        """Add the penalty's gradient to the trained weights' gradients."""
+        for name, p in model.named_parameters():
+            if p.grad is not None and name in self.start:
+                p.grad.add_(self.importance[name] * (p.detach() - self.start[name]), alpha=self.scale)
+
+
+class Distilled:
+    """An objective that also keeps a model's outputs near those it began with (Li and Hoiem 2016,
+    arxiv.org/abs/1606.09282), by their mean squared difference (Buzzega et al. 2020, arxiv.org/abs/2004.07211).
+
+    Outputs are rows x outputs or rows x length x outputs; those of labels that are new are left free, and so are padded
+    positions.
+    """
+
+    def __init__(self, objective: Objective, strength: float, num_old: int) -> None:
+        self.objective, self.strength, self.num_old = objective, strength, num_old
+
+    @property
+    def couples(self) -> bool:
+        return self.objective.couples
+
+    def weights(self, examples: Examples) -> np.ndarray:
+        return self.objective.weights(examples)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.objective.forward(model, batch)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        teacher = batch[TEACHER].float()
+        gap = (logits.float()[..., : self.num_old] - teacher[..., : self.num_old]).square()
+        if gap.ndim == 3 and "attention_mask" in batch and gap.shape[1] == batch["attention_mask"].shape[1]:
+            mask = batch["attention_mask"][..., None].float()
+            kept = (gap * mask).sum((1, 2)) / (mask.sum((1, 2)) * gap.shape[2])
+        else:
+            kept = gap.flatten(1).mean(1)
+        return self.objective.loss(logits, batch) + self.strength * kept.sum()
+
+
+def with_teacher(
+    model: nn.Module,
+    objective: Objective,
+    examples: Examples,
+    machine: Machine,
+    token_budget: int,
+    progress: Callable[[int, int], None],
+) -> Examples:
+    """The examples with the model's present outputs as a column: what `Distilled` keeps it near to."""
+    from dataclasses import replace
+
+    from luthier.engine.inference import run
+
+    kept: list[Any] = [None] * len(examples)
+    by_token = False
+    for indices, _, out in run(model, examples, machine, token_budget, progress, objective.forward):
+        # Of several texts a row has one vector each, not one a token.
+        by_token = out.ndim == 3 and not {"input_ids", "hidden"}.isdisjoint(examples.columns)
+        for place, i in enumerate(indices):
+            one = out[place, : examples.lengths[i]] if by_token else out[place]
+            kept[i] = one.float().cpu().numpy().copy()
+    padding = {**examples.padding, TEACHER: 0.0} if by_token else examples.padding
+    return replace(examples, columns={**examples.columns, TEACHER: kept}, padding=padding)

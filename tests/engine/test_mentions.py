@@ -1,0 +1,61 @@
+"""What a language model writes about entities, found again in the sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from luthier.engine.mentions import find_mentions, plain
+
+WORDS = [
+    "Anna",
+    "met",
+    "Ben",
+    "Smith",
+    "in",
+    "New",
+    "York",
+    ";",
+    "Anna",
+    "likes",
+    "The",
+    "New",
+    "Yorker",
+    ".",
+]
+TYPES = ["creative-work", "person", "place"]
+ALL = [(0, 1, "person"), (2, 4, "person"), (5, 7, "place"), (8, 9, "person"), (10, 13, "creative-work")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "person: Anna\nperson: Ben Smith\nplace: New York\nperson: Anna\ncreative work: The New Yorker",
+        "1. Person: anna\n2) PERSON: ben smith\n- place : 'New  York'\n* **person**: Anna"
+        "\n• Creative_Work = The New Yorker",
+        "Here they are:\nperson: Anna, Ben Smith\nplaces: New York\npersons: “Anna”\n"
+        "creative-work - The New Yorker\n\nDone!",
+        "Anna: person\nBen Smith -> person\nplace → New York\nperson: Anna\ncreative wrok: the new yorker",
+        '{"person": ["Anna", "Ben Smith"],\n"place": "New York",\n'
+        '"person": "Anna",\n"creative work": "The New Yorker"}',
+    ],
+)
+def test_many_ways_of_saying_the_same(text: str) -> None:
+    assert find_mentions(text, WORDS, TYPES) == ALL
+
+
+@pytest.mark.parametrize(
+    "text", ["", "none", "None.", "person: none", "person: Zoe", "beast: Anna", "\x00\ud800: :", ":::"]
+)
+def test_what_is_not_there_is_dropped(text: str) -> None:
+    assert find_mentions(text, WORDS, TYPES) == []
+
+
+def test_equal_words_are_taken_in_order_and_once() -> None:
+    assert find_mentions("person: Anna\nperson: Anna\nperson: Anna", WORDS, TYPES) == [ALL[0], ALL[3]]
+    assert find_mentions("person: Ben\nplace: Ben Smith", WORDS, TYPES) == [(2, 3, "person")]
+    assert find_mentions("place: New York\nperson: Anna", WORDS, TYPES) == [(5, 7, "place"), (8, 9, "person")]
+
+
+def test_case_width_and_joined_words_do_not_count() -> None:
+    assert find_mentions("place: ＮＥＷＹＯＲＫ", WORDS, TYPES) == [(5, 7, "place")]
+    assert plain("creative-work_x") == "creative work x"

@@ -1,0 +1,136 @@
+"""Going on from a run: labels keep their places, old rows come back, and what was forgotten is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import luthier
+import tiny
+from luthier.errors import ModelError, RunError
+from luthier.records import Row
+from luthier.runs import read_jsonl
+
+
+def third_label(count: int) -> list[Row]:
+    """Rows of a label that the first run never saw, and of one that it knows."""
+    rows = []
+    for row in tiny.reviews(count, seed=5):
+        words = row["text"].split()
+        place = next(i for i, word in enumerate(words) if word in tiny.CLASS_WORDS[row["label"]])
+        if row["label"] == "negative":
+            words[place] = tiny.BEASTS[len(rows) % len(tiny.BEASTS)]
+        label = "animal" if row["label"] == "negative" else "positive"
+        rows.append(Row(f"n{len(rows)}", {"text": " ".join(words), "label": label}))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("newer") / "newer.jsonl"
+    place.write_text("".join(json.dumps({"id": row.id, **row.fields}) + "\n" for row in third_label(120)))
+    return place
+
+
+@pytest.fixture(scope="module")
+def first(recipe, tmp_path_factory) -> luthier.Run:
+    """A run that has learned its two labels well enough to forget them."""
+    place = tmp_path_factory.mktemp("first")
+    rows = (json.dumps({"id": row.id, **row.fields}) + "\n" for row in tiny.reviews(500))
+    (place / "rows.jsonl").write_text("".join(rows))
+    made = recipe(epochs=10, early_stopping_patience=0, save_steps="epoch", eval_steps="epoch")
+    return luthier.train(
+        {**made, "data": {**made["data"], "train": str(place / "rows.jsonl")}}, out=place / "run"
+    )
+
+
+def going_on(recipe: Any, first: luthier.Run, newer: Path, **train: Any) -> dict[str, Any]:
+    made = recipe(epochs=2, **train)
+    return {**made, "model": str(first.path), "data": {**made["data"], "train": str(newer)}}
+
+
+def test_it_goes_on_from_the_head_it_had_and_adds_a_label_behind(
+    recipe, first, newer, tmp_path: Path
+) -> None:
+    """At a learning rate of next to nothing the model is the earlier one: old labels' weights are in their old rows."""
+    run = luthier.train(going_on(recipe, first, newer, learning_rate=1e-9), out=tmp_path / "run")
+    tuned = run.tuned("float32")
+    assert tuned.task.state["labels"] == ["negative", "positive", "animal"]
+    before, after = (load_file(r.folder.model / "model.safetensors") for r in (first, run))
+    assert after["classifier.weight"].shape[0] == 3
+    assert float((after["classifier.weight"][:2] - before["classifier.weight"]).abs().max()) < 1e-5
+    assert float((after["classifier.bias"][:2] - before["classifier.bias"]).abs().max()) < 1e-5
+    said = {finding["id"]: finding for finding in run.findings}
+    assert said["continued"]["numbers"]["labels"] == ["animal"]
+    assert said["continued"]["numbers"]["again"] == 0
+    assert set(said) & {"forgot", "remembered"}
+
+
+def test_forgetting_is_told_and_replay_forgets_less(recipe, first, newer, tmp_path: Path) -> None:
+    lost = {}
+    for method in ("none", "replay"):
+        run = luthier.train(
+            going_on(recipe, first, newer, learning_rate=1e-2, forgetting=method, early_stopping_patience=0),
+            out=tmp_path / method,
+        )
+        said = {finding["id"]: finding for finding in run.findings}
+        numbers = (said.get("forgot") or said["remembered"])["numbers"]
+        lost[method] = numbers["before"] - numbers["after"]
+        assert numbers["before"] > 0.8
+        replayed = said["continued"]["numbers"]["replayed"]
+        assert (replayed > 10) == (method == "replay")
+        if method == "none":
+            assert "forgot" in said, "every old negative row now looks like something else"
+    assert lost["replay"] < lost["none"] - 0.05
+
+
+@pytest.mark.parametrize("method", ["ewc", "distill"])
+def test_elastic_weights_and_distillation_run_and_resume_to_the_same_weights(
+    recipe, first, newer, method: str, tmp_path: Path
+) -> None:
+    run = luthier.train(going_on(recipe, first, newer, forgetting=method), out=tmp_path / method)
+    plain = luthier.train(going_on(recipe, first, newer), out=tmp_path / "none")
+    one, other = (load_file(r.folder.model / "model.safetensors") for r in (run, plain))
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) > 1e-5
+
+
+def test_a_lora_run_is_merged_and_gone_on_from(recipe, newer, tmp_path: Path) -> None:
+    first = luthier.train(recipe("classification", "lora", epochs=1), out=tmp_path / "lora")
+    run = luthier.train(going_on(recipe, first, newer, learning_rate=1e-9), out=tmp_path / "run")
+    rows = [{"text": row["text"]} for row in tiny.reviews(20, seed=9)]
+    for before, after in zip(first.tuned("float32").predict(rows), run.tuned("float32").predict(rows)):
+        a, b = before["probabilities"], after["probabilities"]
+        assert a["negative"] / a["positive"] == pytest.approx(b["negative"] / b["positive"], rel=1e-3)
+
+
+def test_what_cannot_be_gone_on_with_is_refused(recipe, first, newer, data, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"train\.forgetting"):
+        luthier.train(recipe(forgetting="replay"), out=tmp_path / "a")
+    frozen = luthier.train(recipe("classification", "frozen", epochs=0.2), out=tmp_path / "frozen")
+    with pytest.raises(ModelError, match="cannot be merged"):
+        luthier.train(going_on(recipe, frozen, newer), out=tmp_path / "b")
+
+
+def test_old_rows_that_changed_stop_replay_and_are_said_otherwise(
+    recipe, newer, data, tmp_path: Path
+) -> None:
+    copy = tmp_path / "rows.jsonl"
+    copy.write_bytes(data["classification"].read_bytes())
+    made = recipe(epochs=0.5)
+    first = luthier.train({**made, "data": {**made["data"], "train": str(copy)}}, out=tmp_path / "first")
+    rows = read_jsonl(copy)
+    copy.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    with pytest.raises(RunError, match="not what they were"):
+        luthier.train(going_on(recipe, first, newer, forgetting="replay"), out=tmp_path / "a")
+    run = luthier.train(going_on(recipe, first, newer), out=tmp_path / "b")
+    assert "old-rows-gone" in {finding["id"] for finding in run.findings}
+
+
+def test_another_task_only_takes_the_model(recipe, first, tmp_path: Path) -> None:
+    made = recipe("question-answering", epochs=0.5)
+    run = luthier.train({**made, "model": str(first.path)}, out=tmp_path / "qa")
+    assert not {finding["id"] for finding in run.findings} & {"continued", "forgot", "remembered"}

@@ -1,0 +1,88 @@
+"""The ladder: every rung a run, ordered by validation, gone on with after a stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from luthier.cli import main
+from luthier.errors import RunError
+from luthier.ladder import climb
+from luthier.runs import RunFolder, read_json
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> dict:
+    place = tmp_path_factory.mktemp("ladder")
+    rows = place / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": row.id, **row.fields}) + "\n" for row in tiny.reviews(120)))
+    tiny.save_model(place / "bert", "bert")
+    return {
+        "model": str(place / "bert"),
+        "task": {"name": "classification", "max_length": 32},
+        "data": {"train": str(rows), "validation": 0.2, "test": 0.25},
+        "train": {"epochs": 1, "dtype": "float32"},
+        "ladder": {"methods": ["few-shot", "frozen", "full"]},
+    }
+
+
+@pytest.fixture(scope="module")
+def ladder(recipe, tmp_path_factory):
+    return climb(recipe, out=tmp_path_factory.mktemp("out") / "ladder")
+
+
+def test_rungs_are_runs_on_the_same_rows_ordered_by_validation(ladder) -> None:
+    runs = [one for one in ladder.facts if one.run]
+    assert [rung.state for rung in ladder.rungs] == ["left out", "finished", "finished"]
+    assert "prompt_model" in ladder.rungs[0].note
+    assert len(runs) == 2
+    assert runs[0].validation >= runs[1].validation
+    tests = [
+        {line["id"] for line in map(json.loads, (Path(one.run) / "predictions/test.jsonl").open())}
+        for one in runs
+    ]
+    assert tests[0] == tests[1] and len(tests[0]) > 20
+    for one in runs:
+        scores = read_json(Path(one.run) / "scores.json")
+        assert one.score == scores["test"]["scores"]["macro_f1"]
+        assert one.validation == scores["validation"]["scores"]["macro_f1"]
+        assert one.peak_memory > 50e6 and one.trained_parameters > 0
+    assert {one.name for one in ladder.facts} >= {"trivial", "classical", "bert untuned"}
+
+
+def test_the_page_names_every_rung_and_what_was_left_out(ladder) -> None:
+    page = ladder.page.read_text("utf-8")
+    for one in ladder.facts:
+        assert one.name in page
+    assert "prompt_model" in page and "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_a_finished_ladder_trains_nothing_again_and_a_stopped_rung_goes_on(recipe, ladder) -> None:
+    folders = [RunFolder(Path(rung.run)) for rung in ladder.rungs if rung.state == "finished"]
+    before = [folder.events.stat().st_mtime_ns for folder in folders]
+    folders[1].set_status("stopped")
+    again = climb(recipe, out=ladder.path)
+    after = [folder.events.stat().st_mtime_ns for folder in folders]
+    assert after[0] == before[0] and after[1] > before[1]
+    assert [one.score for one in again.facts] == [one.score for one in ladder.facts]
+
+
+def test_another_recipe_does_not_go_into_the_same_folder(recipe, ladder) -> None:
+    with pytest.raises(RunError, match="something else"):
+        climb({**recipe, "seed": 8}, out=ladder.path)
+
+
+def test_the_verb_prints_both_tables_and_json(recipe, ladder, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(json.dumps(recipe))
+    assert main(["ladder", str(file), "--out", str(ladder.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["best"] == ladder.best.name and len(found["left_out"]) == 1
+    assert main(["ladder", str(file), "--out", str(ladder.path)]) == 0
+    shown = capsys.readouterr().out
+    assert "left out: bert few-shot" in shown and "95 % interval" in shown
+    assert max(map(len, shown.splitlines()[:12])) <= 100
