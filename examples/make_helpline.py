@@ -1,4 +1,4 @@
-"""The diabetes helpline that luthier carries, in the forms that the examples train on: `python make_helpline.py [FOLDER]`.
+"""The helpline that luthier carries, in the forms that the examples train on: `python make_helpline.py [FOLDER]`.
 
 Writes into FOLDER (default: beside this file)
   helpline-old.json, helpline-new.json  its questions in SQuAD form, the later topics apart

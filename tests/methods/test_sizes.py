@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import architectures
 import pytest
 import torch
 import transformers
 from method_cells import SEQUENCE, make
 
+import architectures
 from luthier.engine.heads import head_parameters
 from luthier.engine.soft import shape_of
 

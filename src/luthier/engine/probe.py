@@ -24,7 +24,7 @@ def probe_inputs(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def probed(model: nn.Module, **inputs: Tensor) -> Tensor:
+def probed(model: nn.Module, **inputs: Tensor | None) -> Tensor:
     """The model's logits (or starts and ends of spans, or last hidden states) in fp32 for the probe's tokens.
 
     What is in `inputs` takes the place of the probe's own; None leaves one out.

@@ -39,7 +39,7 @@ class Part:
         )
 
 
-def part(layer: nn.Module) -> Part | None:
+def part(layer: Any) -> Part | None:
     """A plain linear layer, or one with a plain low-rank update; None for anything else."""
     if type(layer) is nn.Linear:
         return Part(layer, layer)

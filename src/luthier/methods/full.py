@@ -49,7 +49,7 @@ class Full(Method):
 
         layers = sum(len(stack.layers) for stack in stacks(model))
         told = getattr(model.config, "num_hidden_layers", layers)
-        if layers < told:  # type: ignore[operator]
+        if layers < told:
             raise ModelError(
                 f"its {told} layers share the weights of {layers}, so the last {count} cannot be trained alone",
                 where=type(model).__name__,

@@ -39,7 +39,7 @@ class SoftPromptOptions(Section):
         0,
         ge=0,
         le=65536,
-        description="width of the network that makes the virtual tokens, which is not saved. p-tuning has one, 0 stands "
+        description="width of the network that makes the virtual tokens, which is not saved. p-tuning has one, 0 is "
         "for the model's width; a prefix has none, unless this is above 0",
     )
 

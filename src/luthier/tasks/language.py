@@ -159,7 +159,7 @@ class LanguageTask(Task):
         """Indices of the rows whose answer is written out: of those with an expected one, evenly spread."""
         labelled = [i for i, row in enumerate(rows) if self.form.target in row.fields]
         count = min(self.options.score_rows, len(labelled))
-        spread = np.linspace(0, len(labelled) - 1, count).round().astype(int) if count else []
+        spread: Any = np.linspace(0, len(labelled) - 1, count).round().astype(int) if count else []
         chosen = {labelled[int(i)] for i in spread}
         return [i for i, row in enumerate(rows) if i in chosen or self.form.target not in row.fields]
 
