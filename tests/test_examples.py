@@ -60,7 +60,7 @@ def settings(name: str, folder: Path) -> list[str]:
 
 
 def test_there_is_an_example_of_each_classic_exercise() -> None:
-    assert len(RECIPES) == 13
+    assert len(RECIPES) == 14
     named = (EXAMPLES / "README.md").read_text("utf-8")
     assert [name for name in RECIPES if f"({name})" not in named] == []
 
