@@ -29,10 +29,12 @@ class Clock:
         self.warm_up = warm_up
         self.ends: list[float] = []
         self.sizes: list[int] = []
+        self.lengths: list[int] = []
 
-    def tick(self, examples: int) -> None:
+    def tick(self, examples: int, tokens: int = 0) -> None:
         self.ends.append(time.perf_counter())
         self.sizes.append(examples)
+        self.lengths.append(tokens)
 
     @property
     def seconds(self) -> float:
@@ -42,6 +44,10 @@ class Clock:
     @property
     def examples(self) -> int:
         return sum(self.sizes[self.warm_up :])
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths[self.warm_up :])
 
 
 class Ear:
@@ -60,7 +66,7 @@ class Ear:
             case Started():
                 self.featured, self.examples = time.perf_counter(), event.examples
             case Step():
-                self.clock.tick(event.examples)
+                self.clock.tick(event.examples, event.tokens)
             case Stopped():
                 self.ended, self.peak = time.perf_counter(), measure.peak_memory()
 
@@ -134,12 +140,16 @@ def _write(path: Path, rows: Sequence[Row]) -> str:
 
 def leave_out(part: str) -> None:
     """Take one part of luthier's speed away in this process, to measure what it is worth."""
-    from luthier.engine import attention, device, dropout
+    from luthier.engine import attention, device, dropout, language
 
     if part == "keep-memory":
         device.keep_memory = lambda: False
     elif part == "cpu-attention":
         attention.use_cpu_attention = lambda model: False
+    elif part == "fast-layers":
+        language.use_fast_layers = lambda model: 0
+    elif part == "frozen-in-bf16":
+        language.keep_frozen_in_bf16 = lambda model: 0
     elif part == "cheap-dropout":
         dropout.use_cheap_dropout = lambda model: None
     else:

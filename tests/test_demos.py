@@ -59,7 +59,7 @@ def test_selection_leaves_out_copies_contradictions_and_other_sources(tmp_path: 
     found = sentiment.select(path, (3, 2, 5))
     texts = {" ".join(row["text"].split()) for some in found.values() for row in some}
     assert texts == {f"sentence number {n}, a film of sorts" for n in range(10)}
-    with pytest.raises(DataError, match=r"10 different sentences .* at least 11"):
+    with pytest.raises(DataError, match=r"10 different reviews .* at least 11"):
         sentiment.select(path, (3, 2, 6))
 
 

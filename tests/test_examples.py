@@ -53,6 +53,8 @@ def settings(name: str, folder: Path) -> list[str]:
         changes["task.stride"] = 16
     if recipe.task.name == "generation":
         changes |= {"task.max_length": 192, "task.max_new_tokens": 4}
+    if name in ("few-shot.yaml", "ladder.yaml"):
+        changes["task.max_length"] = 192  # a request has words of its own
     if name == "ladder.yaml":
         changes["ladder.prompt_model"] = "llama"
         changes["ladder.methods"] = "[few-shot, full]"

@@ -183,6 +183,10 @@ def test_a_slow_phase_is_told_while_it_lasts() -> None:
         (Stopped(7, "signal", 0, None), "training stopped by a signal"),
         (Started(40, 40, 100, 10, 10), "training was already complete (40 steps)"),
         (scored(3, 0.5, best=False), "epoch 0.3: validation macro F1 50.0 %, loss 0.400, loss 0.600 on training rows"),
+        (
+            Scored(3, 0.3, 4.094, 4.025, -4.094, False, {"loss": 4.094, "perplexity": 60.0}),
+            "epoch 0.3: validation loss 4.094, loss 4.025 on training rows",
+        ),
     ],
 )  # fmt: skip
 def test_what_an_event_says(event: Any, line: str) -> None:

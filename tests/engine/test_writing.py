@@ -120,7 +120,7 @@ def test_a_hundred_prompts_give_the_same_in_batches_of_1_2_3_and_8(name: str, si
         sizes["rows"] = rows
         said[rows] = say(model, name, some, max_new_tokens=5)
     assert len(said[1]) == len(some)
-    assert len({one.text for one in said[1]}) > 10
+    assert len({one.text for one in said[1]}) > 4
     for rows in (2, 3, 8):
         for alone, together in zip(said[1], said[rows]):
             assert (alone.text, alone.ids, alone.ended) == (together.text, together.ids, together.ended)

@@ -131,22 +131,27 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("few") / "llama", "llama")
 
 
-def test_what_does_not_fit_costs_examples_first(llama: Path) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("llama", "decoder"), ("bart", "encoder-decoder")])
+def test_what_does_not_fit_costs_examples_first(name: str, kind: str, tmp_path: Path) -> None:
     rows = tiny.rows_for("classification", 12)
-    source = resolve(str(llama))
-    sizes = {}
-    for k in (0, 1, 6):
-        method = few(choose="random", k=k)
-        task = make_task(TASKS["classification"].Options(max_length=300), "decoder", method)
+    source = resolve(str(tiny.save_model(tmp_path / name, name)))
+    assert source.max_length is not None
+    sizes, counts = {}, {}
+    for k in (0, 1, 20):
+        task = make_task(TASKS["classification"].Options(max_length=200), kind, few(choose="random", k=k))
         tokenizer = task.prepare(load_tokenizer(source), source)
-        task.learn(rows[:8])
+        task.learn(rows[:11])
         [note] = task.encode(rows[11:], tokenizer).notes
-        text = tokenizer.decode(note.prompt.tolist())
-        assert text.count("Text: ") == {0: 1, 1: 2, 6: 4}[k], "the model reads 512 tokens"
-        assert rows[11]["text"] in text
+        text = tokenizer.decode(note.prompt.tolist(), clean_up_tokenization_spaces=False)
+        counts[k] = text.count("Text: ")
         assert task.ask(rows[11]) in text
+        assert text.index(task.ask(rows[11])) == max(
+            text.index(task.ask(rows[11])), text.rindex("Which label")
+        )
         sizes[k] = len(note.prompt)
-    assert sizes[0] < sizes[1] <= 512
+    assert (counts[0], counts[1]) == (1, 2)
+    assert 2 < counts[20] < 12
+    assert sizes[0] < sizes[1] < sizes[20] <= source.max_length
 
 
 def recipe(llama: Path, place: Path, **settings: Any) -> dict[str, Any]:

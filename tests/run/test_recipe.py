@@ -23,8 +23,18 @@ from luthier.run.recipe import Recipe, read, starter
 from luthier.tasks import TASKS
 
 SCHEMA = Recipe.model_json_schema()
-# One recipe of these three for every key there is, each with every key written out.
-KINDS = [("question-answering", "lora"), ("classification", "frozen"), ("classification", "full")]
+# A recipe of these for every key there is, each with every key written out.
+KINDS = [
+    ("question-answering", "lora"),
+    ("classification", "frozen"),
+    ("classification", "full"),
+    ("token-classification", "adapter"),
+    ("generation", "soft-prompt"),
+    ("seq2seq", "few-shot"),
+    ("embedding", "full"),
+    ("pretraining", "full"),
+]
+NEW = {"task": {"name": "pretraining", "new": {}}, "model": "new"}  # its block is written out only when asked for
 TEXTS = {
     (task, method): config.dump(
         Recipe.model_validate(
@@ -33,6 +43,8 @@ TEXTS = {
                 "task": task,
                 "data": {"train": "a.csv", "columns": {"text": "body"}},
                 "method": method,
+                "ladder": {"methods": ["lora"]},
+                **(NEW if task == "pretraining" else {}),
             }
         )
     )
@@ -48,14 +60,14 @@ def small(task: str, method: str) -> str:
 
 def places(text: str) -> dict[str, int]:
     """Dotted path -> line of every key in a recipe, read off the indentation."""
-    found, block = {}, ""
+    found: dict[str, int] = {}
+    above: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         match = re.match(r"( *)([\w-]+):(.*)", line)
-        if match and len(match[1]) == 0:
-            block = match[2]
-            found[block] = number
-        elif match and len(match[1]) == 2:
-            found[f"{block}.{match[2]}"] = number
+        if match:
+            above = [*above[: len(match[1]) // 2], match[2]]
+            if above[:2] != ["data", "columns"] or len(above) == 2:
+                found[".".join(above)] = number
     return found
 
 
@@ -64,7 +76,7 @@ def keys_of(schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dic
     schema = SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
     for name, value in schema.get("properties", {}).items():
         yield prefix + name, value
-        for part in [value, *value.get("oneOf", []), *value.get("allOf", [])]:
+        for part in [value, *(one for how in ("oneOf", "allOf", "anyOf") for one in value.get(how, []))]:
             if "$ref" in part:
                 yield from keys_of(part, f"{prefix}{name}.")
 

@@ -128,7 +128,7 @@ def test_other_data_is_held_against_the_untuned_model_of_the_run(
     )
     run = luthier.train(recipe("classification", method, epochs=0.5), out=tmp_path / "run")
     ((prepared, in_run),) = seen
-    again = _untuned_answers(run.recipe, run.tuned(), prepared.splits["test"], tmp_path)
+    again = _untuned_answers(run, run.recipe, run.tuned(), prepared.splits["test"])
     assert len(again) == len(in_run) > 20
     for one, other in zip(in_run, again):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)

@@ -25,7 +25,7 @@ def untrained(task: str, folder: Path, count: int):
     """(task, model, rows, examples) of a random model, whose answers are as narrow as they come."""
     rows = tiny.rows_for(task, count)
     kind = TASKS[task]
-    made = kind(kind.Options(max_length=32, **({"stride": 8} if task == "question-answering" else {})))
+    made = kind(kind.Options(max_length=32, **({"stride": 8} if "stride" in kind.Options.model_fields else {})))
     made.learn(rows)
     torch.manual_seed(0)
     model = METHODS["full"](METHODS["full"].Options()).apply(
@@ -35,7 +35,10 @@ def untrained(task: str, folder: Path, count: int):
     return made, model, rows, made.encode(rows, tiny.wordpiece())
 
 
-@pytest.mark.parametrize("task", TASKS)
+ENCODED = ["classification", "question-answering", "token-classification"]  # their answers are choices
+
+
+@pytest.mark.parametrize("task", ENCODED)
 def test_bf16_gives_the_answers_of_fp32(models, task: str) -> None:
     made, model, rows, examples = untrained(task, models["bert"], 300)
     (exact, loss), (given, near) = (
@@ -56,7 +59,7 @@ def test_doubt_is_where_two_labels_are_near() -> None:
     ordered = logits.sort(1).values
     expected = torch.nonzero(ordered[:, 2] - ordered[:, 1] < DOUBT)[:, 0].tolist()
     assert made.unsure(None, made.reduce(logits, {})).tolist() == expected
-    assert 10 < len(expected) < 200
+    assert 5 < len(expected) < 200
     sure = torch.tensor([[900.0, -900.0, 0.0]])
     assert made.unsure(None, made.reduce(sure, {})).tolist() == []
 

@@ -82,7 +82,8 @@ class DataFacts:
 class ReportContent:
     """Everything the report shows.
 
-    `date` is ISO 8601. `curve` holds dicts of step, epoch, train_loss, validation_loss, validation_score.
+    `date` is ISO 8601. `curve` holds dicts of step, epoch, train_loss, validation_loss, validation_score, the last
+    turned so that more is better.
     `baseline_names`: score.BASELINES -> words. `environment`: what -> value. `seconds` is training's wall
     time, `peak_memory` bytes (0: not measured). `findings` are all of the run, the verdict's own included or
     not.
@@ -102,6 +103,7 @@ class ReportContent:
     tables: Sequence[Table] = ()
     curve: Sequence[Mapping[str, Any]] = ()
     kept_step: int | None = None
+    watched: str = ""  # the score of the curve, where it is not the primary one
     calibration: Calibration | None = None
     chosen: Chosen | None = None
     recipe: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -189,26 +190,25 @@ def _curve_parts(content: ReportContent) -> dict[str, Any]:
     points = _thin(read_curve(content.curve))
     if not points:
         return {"curve_svg": "", "curve_figures": None}
+    watched = content.watched or content.primary
+    if not measure(watched).higher_is_better:
+        points = [replace(point, validation_score=-point.validation_score) for point in points]
+    own = watched != "loss"  # whose column stands there anyway
     rows = tuple(
         (
             point.step,
             number_text(point.epoch, 2),
             number_text(point.train_loss, 4),
             number_text(point.validation_loss, 4),
-            as_text(content.primary, point.validation_score),
+            *([as_text(watched, point.validation_score)] if own else []),
         )
         for point in points
     )
-    header = (
-        "step",
-        "epoch",
-        "training loss",
-        "validation loss",
-        f"validation {measure(content.primary).name}",
-    )
+    last = [f"validation {measure(watched).name}"] if own else []
+    header = ("step", "epoch", "training loss", "validation loss", *last)
     figures = show_table(Table("Figures of the learning curves", header, rows))
     return {
-        "curve_svg": Markup(curve_plot(points, content.primary, content.kept_step)),
+        "curve_svg": Markup(curve_plot(points, watched, content.kept_step)),
         "curve_figures": figures,
     }
 

@@ -151,6 +151,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         tables=task.tables(test, proof.answers["test"]) if test else (),
         curve=points,
         kept_step=kept,
+        watched=deciding,
         calibration=calibration,
         chosen=chosen,
         recipe=dump(proof.recipe),

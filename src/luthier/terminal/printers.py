@@ -151,7 +151,7 @@ def print_scores(evaluation: Mapping[str, Any], options: Any = None) -> None:
     out = console()
     kind = TASKS[evaluation["task"]]
     task = kind(options or kind.Options())
-    names = baseline_names(task.form)
+    names = {**baseline_names(task.form), **task.rivals}
     key = task.primary
     groups = evaluation.get("groups", evaluation["rows"])
     grouped = f" in {groups:,} groups" if groups != evaluation["rows"] else ""

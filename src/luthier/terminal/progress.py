@@ -234,15 +234,19 @@ def _begin_text(event: Started) -> str:
 
 def _scored_text(event: Scored) -> str:
     key = _deciding(event.scores, event.score)
-    name, value = (measure(key).name, as_text(key, event.score)) if key else ("score", f"{event.score:.3f}")
+    name, value = (
+        (measure(key).name, as_text(key, event.scores[key])) if key else ("score", f"{event.score:.3f}")
+    )
     trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
     best = ", the best so far" if event.best else ""
-    return f"epoch {event.epoch:.4g}: validation {name} {value}, loss {event.loss:.3f}{trained}{best}"
+    loss = "" if key == "loss" else f", loss {event.loss:.3f}"
+    return f"epoch {event.epoch:.4g}: validation {name} {value}{loss}{trained}{best}"
 
 
 def _deciding(scores: Mapping[str, float], score: float) -> str:
-    """The key whose score chooses the checkpoint: the event gives its value alone."""
-    return next((key for key, value in scores.items() if value == score), "")
+    """The key whose score chooses the checkpoint: the event gives its value alone, turned so that more is better."""
+    turned = {key: value if measure(key).higher_is_better else -value for key, value in scores.items()}
+    return next((key for key, value in turned.items() if value == score), "")
 
 
 def _stopped_text(event: Stopped) -> str:
