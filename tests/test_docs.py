@@ -262,7 +262,9 @@ def test_every_fault_code_is_on_the_page() -> None:
     )
     written = {code for code, _ in rows}
     # "unreadable" is of predict's stdin alone.
-    made = constants(calls("Fault", "reject", "Wrong"), {"Fault": 1, "reject": 0, "Wrong": 0}) - {"unreadable"}
+    made = constants(calls("Fault", "reject", "Wrong"), {"Fault": 1, "reject": 0, "Wrong": 0}) - {
+        "unreadable"
+    }
     assert len(made) >= 30
     assert made <= written
     assert written <= words_in("data", "run", "tasks")

@@ -30,7 +30,9 @@ def _slow_distance(a: str, b: str) -> int:
     if not a or not b:
         return len(a) + len(b)
     best = min(
-        _slow_distance(a[:-1], b) + 1, _slow_distance(a, b[:-1]) + 1, _slow_distance(a[:-1], b[:-1]) + (a[-1] != b[-1])
+        _slow_distance(a[:-1], b) + 1,
+        _slow_distance(a, b[:-1]) + 1,
+        _slow_distance(a[:-1], b[:-1]) + (a[-1] != b[-1]),
     )
     if len(a) > 1 and len(b) > 1 and a[-1] == b[-2] and a[-2] == b[-1]:
         best = min(best, _slow_distance(a[:-2], b[:-2]) + 1)
@@ -44,7 +46,14 @@ def test_edit_distance() -> None:
     assert len(pairs) == 900
     for a, b in pairs:
         assert edit_distance(a, b) == edit_distance(b, a) == _slow_distance(a, b)
-    assert [edit_distance("rate", w) for w in ("rate", "raet", "rte", "rrate", "rats", "")] == [0, 1, 1, 1, 1, 4]
+    assert [edit_distance("rate", w) for w in ("rate", "raet", "rte", "rrate", "rats", "")] == [
+        0,
+        1,
+        1,
+        1,
+        1,
+        4,
+    ]
 
 
 def test_nearest() -> None:

@@ -51,11 +51,19 @@ class Disk:
 
     STEPS = ("fsync", "replace", "rename", "rmtree", "unlink")
 
-    def __init__(self, patch: pytest.MonkeyPatch, stop_at: int = -1, fault: BaseException | None = None) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, stop_at: int = -1, fault: BaseException | None = None
+    ) -> None:
         self.log: list[tuple[str, str]] = []
         self.stop_at, self.fault = stop_at, fault or Cut()
         self.cut = False
-        for module, name in ((os, "fsync"), (os, "replace"), (os, "rename"), (os, "unlink"), (shutil, "rmtree")):
+        for module, name in (
+            (os, "fsync"),
+            (os, "replace"),
+            (os, "rename"),
+            (os, "unlink"),
+            (shutil, "rmtree"),
+        ):
             patch.setattr(module, name, self._watched(getattr(module, name), name))
 
     def _watched(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -114,10 +122,13 @@ def order_is_safe(log: list[tuple[str, str]], final: Path, files: int) -> bool:
         return False
     before, after = log[: named[0]], log[named[0] + 1 :]
     synced = [place for step, place in before if step == "fsync"]
-    manifest = [i for i, (step, place) in enumerate(before) if step == "replace" and place.endswith("/manifest.json")]
+    manifest = [
+        i for i, (step, place) in enumerate(before) if step == "replace" and place.endswith("/manifest.json")
+    ]
     return (
         len(manifest) == 1
-        and len({place for step, place in before[: manifest[0]] if step == "fsync"}) >= files + 2  # + inner, manifest
+        and len({place for step, place in before[: manifest[0]] if step == "fsync"})
+        >= files + 2  # + inner, manifest
         and before[-1] == ("fsync", str(Path(before[manifest[0]][1]).parent))
         and len(synced) >= files + 3
         and ("fsync", str(final.parent)) in after[:1]
@@ -251,7 +262,11 @@ def test_clean_up_deletes_only_what_carries_our_marker(tmp_path: Path) -> None:
         (tmp_path / name).mkdir() if i % 2 else (tmp_path / name).write_text("x")
     alive = f"{STAGING}1-other-process"
     (tmp_path / alive).mkdir()
-    ours = [f"{STAGING}{2**22 + 7}-step-000001", f"{STAGING}{os.getpid()}-a.json", f"{REPLACED}{2**22 + 7}-model"]
+    ours = [
+        f"{STAGING}{2**22 + 7}-step-000001",
+        f"{STAGING}{os.getpid()}-a.json",
+        f"{REPLACED}{2**22 + 7}-model",
+    ]
     for name in ours:
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_text("x")
@@ -269,7 +284,8 @@ def test_runs_are_numbered_by_two_processes_at_once(tmp_path: Path) -> None:
         "for _ in range(20): print(new_run(None, base, 'classification-full', base / 'home').name)"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1, text=True) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1, text=True)
+        for _ in range(2)
     ]
     for process in both:
         assert process.stdin is not None
@@ -349,7 +365,12 @@ def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.status()["state"] == "failed" and not run.finished()
     run.set_status("running", step=3, base="/x")
     first = run.status()
-    assert (first["state"], first["step"], first["pid"], first["verdict"]) == ("running", 3, os.getpid(), None)
+    assert (first["state"], first["step"], first["pid"], first["verdict"]) == (
+        "running",
+        3,
+        os.getpid(),
+        None,
+    )
     run.set_status("failed", error="no memory")
     run.set_status("running")
     assert "error" not in run.status() and run.status()["base"] == "/x" and run.status()["id"] == first["id"]
@@ -367,7 +388,9 @@ def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead.kill()
     while (Path("/proc") / str(dead.pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
-    assert with_process(pid=dead.pid, pid_start=None) == "stopped"  # ended, and nobody asked for its exit status
+    assert (
+        with_process(pid=dead.pid, pid_start=None) == "stopped"
+    )  # ended, and nobody asked for its exit status
     dead.wait()
     assert with_process(pid=dead.pid, pid_start=None) == "stopped"
     assert with_process() == "running"

@@ -128,7 +128,6 @@ NEEDLESS = {
     "output": "Leave it out: `luthier train RECIPE --out DIR` names the run's folder",
     "resume_from_checkpoint": "Leave it out: `luthier resume` carries a run on",
     "trust_remote_code": "Leave it out: luthier never runs a repository's code",
-    "packing": "Leave it out: luthier batches rows of like length together",
     "group_by_length": "Leave it out: luthier batches rows of like length together",
     "load_best_model_at_end": "Leave it out: a run always ends with its best weights",
     "logging_steps": "Leave it out: every step is logged",

@@ -14,6 +14,7 @@ import torch
 
 import luthier
 import tiny
+from cards import by_card
 from luthier.errors import ModelError, RecipeError
 from luthier.methods import METHODS
 from luthier.methods.few_shot import FILE, FewShot
@@ -186,8 +187,6 @@ print(json.dumps(Tuned.load(Path(sys.argv[1]), "float32").predict(json.load(sys.
 def test_a_run_trains_nothing_and_a_new_process_answers_the_same(
     llama: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_asked import by_card
-
     monkeypatch.setattr("luthier.run.prove.write_report", lambda path, content: path.write_text("<html>"))
     (tmp_path / "own.txt").write_text("Say negative or positive of {text}")
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe(llama, tmp_path, **settings)))

@@ -156,7 +156,9 @@ def test_a_new_process_loads_every_one_and_gives_the_answers_of_the_one_in_memor
         else:
             inside = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")[:ROWS]
         assert len(given[folder]) == ROWS
-        said = [[[line["prediction"], line["confidence"]] for line in lines] for lines in (inside, given[folder])]
+        said = [
+            [[line["prediction"], line["confidence"]] for line in lines] for lines in (inside, given[folder])
+        ]
         if not same(*said):
             other.append((cell, *said))
     assert not other

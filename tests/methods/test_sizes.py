@@ -17,7 +17,11 @@ CAUSAL = "AutoModelForCausalLM"
 MODELS: dict[str, tuple[Any, str]] = {
     "minilm": (
         transformers.BertConfig(
-            vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+            vocab_size=30522,
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
         ),
         SEQUENCE,
     ),

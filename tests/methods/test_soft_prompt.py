@@ -149,7 +149,9 @@ def test_a_network_may_make_a_prefix_and_only_what_it_made_is_kept(tmp_path: Pat
 def test_a_prompt_begins_as_words_and_a_prefix_as_their_keys_and_values() -> None:
     model = architectures.stock("bert", SEQUENCE)
     words = model.bert.embeddings.word_embeddings.weight
-    prompt = make("soft-prompt", kind="prompt", num_virtual_tokens=6).apply(model, architectures.head(SEQUENCE))
+    prompt = make("soft-prompt", kind="prompt", num_virtual_tokens=6).apply(
+        model, architectures.head(SEQUENCE)
+    )
     begun = prompt.prompt_encoder["default"].embedding.weight
     assert all(any(torch.equal(token, word) for word in words) for token in begun)
     # A prefix of words is what the same words in front of the text are to the tokens after them.

@@ -21,7 +21,7 @@ from luthier.training import Phase, Resumed, Saved, Scored, Started, Step, Stopp
 RUNS = [("classification", "full"), ("classification", "lora"), ("question-answering", "full")]
 SCORES = {
     "classification": {"accuracy", "macro_f1"},
-    "question-answering": {"f1", "exact_match", "has_answer_f1", "no_answer_f1"},
+    "question-answering": {"f1", "exact_match", "has_answer_f1", "no_answer_f1", "bleu", "rouge_l"},
 }
 
 
@@ -93,7 +93,7 @@ def test_scores_have_intervals_and_stand_beside_baselines(runs, cell) -> None:
     assert set(test["baselines"]) == {"trivial", "classical", "untuned"}
     for name, score in test["scores"].items():
         low, high = test["intervals"][name]
-        assert 0 <= low <= score <= high <= 1
+        assert 0 <= low <= score <= high <= (100 if name == "bleu" else 1)
         assert all(name in scores for scores in test["baselines"].values())
     lines = read_jsonl(runs[cell].folder.predictions / "test.jsonl")
     assert len(lines) == test["rows"] == read_json(runs[cell].folder.data)["splits"]["test"]

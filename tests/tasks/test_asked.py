@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +13,7 @@ import pytest
 
 import luthier
 import tiny
+from cards import by_card
 from luthier.engine.device import Machine
 from luthier.errors import DataError, ModelError
 from luthier.methods import METHODS
@@ -304,33 +302,6 @@ def recipe(folder: Path, place: Path, name: str, **changes: Any) -> dict[str, An
         },
         **changes,
     }
-
-
-CARD = """
-import json, os, re, sys
-sys.modules["luthier"] = None
-rows = json.load(sys.stdin)
-os.chdir(sys.argv[1])
-code = re.search(r"```python\\n(.*?)```", open("README.md", encoding="utf-8").read(), re.S)[1]
-names = {}
-exec(compile(code, "card", "exec"), names)
-print(json.dumps([names["answer"](**row) for row in rows]))
-"""
-
-
-def by_card(folder: Path, rows: list[dict[str, Any]]) -> list[Any]:
-    """What the model card's own lines answer where luthier cannot be imported."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CARD, str(folder)],
-        input=json.dumps(rows),
-        capture_output=True,
-        text=True,
-        env=env,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(

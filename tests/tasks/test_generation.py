@@ -185,7 +185,9 @@ def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path
     assert [answer(one["messages"]) for one in rows] == found
     again = luthier.load(str(run.path))
     asked = [{"messages": rows[0]["messages"]}, rows[1]["messages"], rows[0]["messages"][0]["content"]]
-    assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [found[i] for i in (0, 1, 0)]
+    assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [
+        found[i] for i in (0, 1, 0)
+    ]
     with pytest.raises(DataError, match="role is 'boss'"):
         again.predict([[{"role": "boss", "content": "x"}]])
     if method == "full":

@@ -15,7 +15,13 @@ from luthier.runs import clean_staging, publish, verified
 from luthier.training import checkpoint
 from luthier.training.checkpoint import Position
 
-FILES = ["manifest.json", "optimizer.safetensors", "position.json", "random.safetensors", "trained.safetensors"]
+FILES = [
+    "manifest.json",
+    "optimizer.safetensors",
+    "position.json",
+    "random.safetensors",
+    "trained.safetensors",
+]
 
 
 def tensors(step: int) -> dict[str, torch.Tensor]:
@@ -48,7 +54,14 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    facts = {"best_step": 3, "best_score": 0.1 + 0.2, "misses": 1, "train_loss": 1 / 3, "over": "", "fixed": {"a": [1]}}
+    facts = {
+        "best_step": 3,
+        "best_score": 0.1 + 0.2,
+        "misses": 1,
+        "train_loss": 1 / 3,
+        "over": "",
+        "fixed": {"a": [1]},
+    }
     torch.manual_seed(99)
     position = Position(step=7, **facts)  # type: ignore[arg-type]
     given = tensors(7)

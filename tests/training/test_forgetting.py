@@ -33,7 +33,10 @@ class Plain:
 
 def examples(count: int) -> Examples:
     draw = np.random.default_rng(0)
-    columns = {"x": list(draw.normal(size=(count, 3)).astype(np.float32)), "labels": list(draw.integers(0, 2, count))}
+    columns = {
+        "x": list(draw.normal(size=(count, 3)).astype(np.float32)),
+        "labels": list(draw.integers(0, 2, count)),
+    }
     return Examples(columns, {}, np.arange(count), np.ones(count, dtype=int))
 
 

@@ -280,7 +280,11 @@ def _halves(layer: Any) -> tuple[Attention, FeedForward] | None:
         return None
     width = attn.head_dim
     heads, groups = (getattr(attn, f"{n}_proj").out_features // width for n in "qk")
-    if not getattr(attn, "is_causal", False) or bool(getattr(attn, "attention_dropout", 0.0)) or heads % groups:
+    if (
+        not getattr(attn, "is_causal", False)
+        or bool(getattr(attn, "attention_dropout", 0.0))
+        or heads % groups
+    ):
         return None
     qkv, output, gates, down = (Group([p for p in side if p], torch.bfloat16) for side in parts)
     attention = Attention(*norms[0], qkv, output, heads, groups, width, attn.scaling)  # type: ignore[misc, call-arg]

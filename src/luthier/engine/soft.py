@@ -90,7 +90,10 @@ def prefix_of_words(model: nn.Module, ids: Tensor) -> Tensor:
     kept: Any = DynamicCache()
     inputs = {"input_ids": ids[None], "past_key_values": kept}
     if model.config.is_encoder_decoder:  # type: ignore[union-attr]
-        inputs |= {"decoder_input_ids": ids[None], "past_key_values": EncoderDecoderCache(kept, DynamicCache())}
+        inputs |= {
+            "decoder_input_ids": ids[None],
+            "past_key_values": EncoderDecoderCache(kept, DynamicCache()),
+        }
     was = model.training
     getattr(model, "base_model", model).eval()(**inputs, use_cache=True)
     model.train(was)

@@ -30,9 +30,7 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def make_task(
-    options: Any, kind: str, method: Any, state: Mapping[str, Any] | None = None
-) -> Task:
+def make_task(options: Any, kind: str, method: Any, state: Mapping[str, Any] | None = None) -> Task:
     """The task of these settings, as a model of this kind and this method can do it.
 
     A model whose kind the task does not train is asked in words instead (see asked.py), and so is any model that is
@@ -41,7 +39,9 @@ def make_task(
     task = TASKS[options.name](options, state)
     if method.trains and (kind in task.kinds or method.own_head):
         return task
-    can_be_asked = type(task).tell is not Task.tell and task.form.target not in {f.name for f in task.form.inputs}
+    can_be_asked = type(task).tell is not Task.tell and task.form.target not in {
+        f.name for f in task.form.inputs
+    }
     if not can_be_asked and not method.trains:
         raise ModelError(
             f"{method.name} asks a model for answers in words, and {task.name} has none to write",

@@ -180,10 +180,21 @@ class QuestionAnswering(Task):
             ids = tokenizer(questions, add_special_tokens=False, return_attention_mask=False, verbose=False)
             for row, question, one in zip(part, questions, ids["input_ids"]):
                 if len(one) > longest:
-                    message = f"the question has {len(one)} tokens and is cut to {longest}: its end is never read"
+                    message = (
+                        f"the question has {len(one)} tokens and is cut to {longest}: its end is never read"
+                    )
                     fix = "shorten it, or raise task.max_length"
                     found.append(
-                        Fault("warning", "truncation", message, row.file, row.line, "question", question[:80], fix)
+                        Fault(
+                            "warning",
+                            "truncation",
+                            message,
+                            row.file,
+                            row.line,
+                            "question",
+                            question[:80],
+                            fix,
+                        )
                     )
         return found
 
@@ -205,7 +216,10 @@ class QuestionAnswering(Task):
     def marks(self, examples: Examples, place: int) -> list[str]:
         """The answer's tokens in this window; none where it is not in it, or there is none."""
         marks = [""] * len(examples.columns["input_ids"][place])
-        if "start" in examples.columns and examples.columns["start"][place] != examples.columns["null"][place]:
+        if (
+            "start" in examples.columns
+            and examples.columns["start"][place] != examples.columns["null"][place]
+        ):
             first, last = examples.columns["start"][place], examples.columns["end"][place]
             marks[first : last + 1] = ["answer"] * (last + 1 - first)
         return marks
@@ -331,7 +345,15 @@ class QuestionAnswering(Task):
         for i, (row, answer) in enumerate(zip(rows, answers)):
             f1 = best_f1(answer.prediction, row["answers"])
             has = bool(row["answers"])
-            out[i, :7] = (1, f1, exact(answer.prediction, row["answers"]), has, f1 * has, not has, f1 * (not has))
+            out[i, :7] = (
+                1,
+                f1,
+                exact(answer.prediction, row["answers"]),
+                has,
+                f1 * has,
+                not has,
+                f1 * (not has),
+            )
             if has:
                 out[i, 7:] = text_counts(golds(row["answers"]), answer.prediction)
         return out

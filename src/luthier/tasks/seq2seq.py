@@ -98,7 +98,9 @@ class Seq2Seq(LanguageTask):
         start, end = config.get("decoder_start_token_id"), config.get("eos_token_id")
         self.state["start_id"] = start if isinstance(start, int) else None
         nothing = [int(token) for token in tokenizer(text_target="")["input_ids"]]
-        before = nothing[: nothing.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in nothing else nothing
+        before = (
+            nothing[: nothing.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in nothing else nothing
+        )
         self.state["begin"] = [self._shifted(nothing, tokenizer)[0], *before]
         ends = [tokenizer.eos_token_id, *(end if isinstance(end, list) else [end])]
         self.state["pad_id"] = tokenizer.pad_token_id
