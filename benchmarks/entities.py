@@ -41,9 +41,7 @@ def sentences(path: str, count: int | None) -> list[Row]:
 
 def data(s: Settings) -> tuple[list[Row], list[Row]]:
     folder = Path(s["data"])
-    return sentences(str(folder / FILES["train"]), s["rows"]), sentences(
-        str(folder / FILES["test"]), s["test_rows"]
-    )
+    return sentences(str(folder / FILES["train"]), s["rows"]), sentences(str(folder / FILES["test"]), s["test_rows"])
 
 
 def luthier_side(s: Settings) -> Result:
@@ -93,9 +91,7 @@ def trainer_side(s: Settings, best: bool) -> Result:
     tokenizer = AutoTokenizer.from_pretrained(s["model"])
 
     def features(rows: list[Row]) -> list[dict[str, Any]]:
-        encoded = tokenizer(
-            [r["tokens"] for r in rows], is_split_into_words=True, truncation=True, max_length=TOKENS
-        )
+        encoded = tokenizer([r["tokens"] for r in rows], is_split_into_words=True, truncation=True, max_length=TOKENS)
         made = []
         for i, row in enumerate(rows):
             words, labels = encoded.word_ids(i), []
@@ -122,9 +118,7 @@ def trainer_side(s: Settings, best: bool) -> Result:
         return collate(batch)
 
     settings: dict[str, Any] = (
-        {"train_sampling_strategy": "group_by_length", "bf16": True, "optim": "adamw_torch_fused"}
-        if best
-        else {}
+        {"train_sampling_strategy": "group_by_length", "bf16": True, "optim": "adamw_torch_fused"} if best else {}
     )
     clock = Clock(2)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,9 +154,7 @@ def trainer_side(s: Settings, best: bool) -> Result:
     answers = []
     for i, row in enumerate(test):
         tags = ["O"] * len(row["tokens"])
-        words = tokenizer(
-            [row["tokens"]], is_split_into_words=True, truncation=True, max_length=TOKENS
-        ).word_ids(0)
+        words = tokenizer([row["tokens"]], is_split_into_words=True, truncation=True, max_length=TOKENS).word_ids(0)
         for place, word in enumerate(words):
             if word is not None and words[place - 1] != word:
                 tags[word] = task.labels[int(guessed[i][place])]
@@ -203,9 +195,7 @@ def compare(args: Namespace, settings: Settings) -> int:
     for seed in range(1, args.seeds + 1):
         for side in SIDES_SHOWN:
             found[side].append(measure.run(__file__, side, settings | {"seed": seed}))
-            measure.say(
-                f"  {side}, seed {seed}: F1 {found[side][-1]['f1']:.3f} in {found[side][-1]['seconds']:.0f} s"
-            )
+            measure.say(f"  {side}, seed {seed}: F1 {found[side][-1]['f1']:.3f} in {found[side][-1]['seconds']:.0f} s")
     rows = [("dictionary of the training entities", f"{plain['f1']:.3f}", "", "", "", "", "", "")]
     for side, name in SIDES_SHOWN.items():
         own = found[side]
@@ -260,9 +250,7 @@ def main() -> int:
     args = parser.parse_args()
     for name in FILES.values():
         if not (args.data / name).is_file():
-            measure.missing(
-                f"{args.data / name} is missing: WNUT-17 is not in this repository. Fix: --data FOLDER"
-            )
+            measure.missing(f"{args.data / name} is missing: WNUT-17 is not in this repository. Fix: --data FOLDER")
     settings = {"model": measure.minilm(), "data": str(args.data.resolve()), "learning_rate": 2e-4}
     return compare(args, settings | {"rows": args.rows, "test_rows": args.test_rows, "epochs": args.epochs})
 

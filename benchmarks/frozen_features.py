@@ -106,9 +106,7 @@ def compare(args: Namespace, settings: Settings) -> int:
     ]
     demands = Demands()
     demands.add("the tutorials' seconds / luthier's", ratio[0], 8, aim=10)
-    demands.add(
-        f"luthier's accuracy - the tutorials' (noise of the test: {noise:.3f})", ours - theirs, -noise
-    )
+    demands.add(f"luthier's accuracy - the tutorials' (noise of the test: {noise:.3f})", ours - theirs, -noise)
     body = (
         f"{args.epochs} epochs over {args.rows} reviews of at most {TOKENS} tokens, a 384-{HIDDEN}-2 head on "
         f"the mean of the tokens, batch size {BATCH}, learning rate {RATE:g}, tokenised beforehand; accuracy on "
@@ -125,9 +123,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument(
-        "--repeats", type=int, default=1, help="one takes the tutorials' loop about 20 minutes"
-    )
+    parser.add_argument("--repeats", type=int, default=1, help="one takes the tutorials' loop about 20 minutes")
     args = parser.parse_args()
     settings = {"model": measure.minilm(), "imdb": measure.imdb_path(), "seed": 7}
     return compare(args, settings | {"rows": args.rows, "test_rows": args.test_rows, "epochs": args.epochs})

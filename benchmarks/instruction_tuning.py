@@ -143,9 +143,7 @@ def _trl(s: Settings, *, best: bool, short: bool = False) -> Result:
         collate = loop.data_collator
 
         def counted(batch: list[Any]) -> Any:
-            lengths.append(
-                sum(len(one["input_ids"]) for one in batch)
-            )  # the loader is one batch ahead of the steps
+            lengths.append(sum(len(one["input_ids"]) for one in batch))  # the loader is one batch ahead of the steps
             return collate(batch)
 
         loop.data_collator = counted
@@ -289,30 +287,22 @@ def _compared(args: Namespace, settings: Settings, sides: dict[str, str], sectio
 
 
 def ablation(args: Namespace, settings: Settings) -> int:
-    return _compared(
-        args, settings, ABLATION, "ablation", "luthier's loop with one thing more taken away each time"
-    )
+    return _compared(args, settings, ABLATION, "ablation", "luthier's loop with one thing more taken away each time")
 
 
 def packing(args: Namespace, settings: Settings) -> int:
-    return _compared(
-        args, settings, PACKING, "packing", "The same steps on the same rows, arranged in two ways"
-    )
+    return _compared(args, settings, PACKING, "packing", "The same steps on the same rows, arranged in two ways")
 
 
 def tuned(args: Namespace, settings: Settings) -> int:
     started, demands = measure.start(), Demands()
-    found = measure.run(
-        __file__, "quality", settings | {"rows": args.quality_rows, "new_tokens": args.new_tokens}
-    )
+    found = measure.run(__file__, "quality", settings | {"rows": args.quality_rows, "new_tokens": args.new_tokens})
     rows = []
     for name in ("loss", "perplexity", "rouge_l", "bleu", "chrf", "ended"):
         low, high = found["intervals"].get(name, (float("nan"), float("nan")))
         untuned = found["untuned"].get(name, float("nan"))
         rows.append((name, f"{untuned:.3f}", f"{found['scores'][name]:.3f}", f"{low:.3f} to {high:.3f}"))
-    demands.add(
-        "untuned loss - tuned loss", found["untuned"]["loss"] - found["scores"]["loss"], 0.0, sign=">"
-    )
+    demands.add("untuned loss - tuned loss", found["untuned"]["loss"] - found["scores"]["loss"], 0.0, sign=">")
     demands.add("answers that end by themselves", found["scores"]["ended"], 0.95)
     body = (
         f"{args.quality_rows} rows, one epoch, a tenth each for validation and test ({found['rows']} test rows); "
@@ -329,9 +319,7 @@ def main() -> int:
     measure.child(SIDES)
     parser = measure.options(__doc__)
     folder = Path(os.environ.get("LUTHIER_BENCHMARK_DATA") or measure.ROOT.parent / "shared" / "data")
-    parser.add_argument(
-        "--data", type=Path, default=folder, help=f"{ALPACA}, or its folder (default: {folder})"
-    )
+    parser.add_argument("--data", type=Path, default=folder, help=f"{ALPACA}, or its folder (default: {folder})")
     for part in PARTS:
         parser.add_argument(f"--{part}", action="append_const", dest="parts", const=part)
     parser.add_argument("--rows", type=int, default=64, help="rows for speed, ablation and packing")
@@ -340,9 +328,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="of every side, for speed")
     parser.add_argument("--quality-rows", type=int, default=400)
-    parser.add_argument(
-        "--new-tokens", type=int, default=512, help="longest answer that is written, for quality"
-    )
+    parser.add_argument("--new-tokens", type=int, default=512, help="longest answer that is written, for quality")
     args = parser.parse_args()
     path = args.data / ALPACA if args.data.is_dir() else args.data
     if not path.is_file():

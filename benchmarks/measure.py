@@ -147,15 +147,11 @@ class Demands:
         self.lines: list[str] = []
         self.missed = 0
 
-    def add(
-        self, what: str, found: float, must: float, *, sign: str = ">=", aim: float | None = None
-    ) -> None:
+    def add(self, what: str, found: float, must: float, *, sign: str = ">=", aim: float | None = None) -> None:
         met = {">=": found >= must, ">": found > must, "<": found < must}[sign]
         self.missed += not met
         wish = f", aim {aim:g}" if aim is not None else ""
-        self.lines.append(
-            f"| {what} | {sign} {must:.3g}{wish} | {found:.3g} | {'yes' if met else '**no**'} |"
-        )
+        self.lines.append(f"| {what} | {sign} {must:.3g}{wish} | {found:.3g} | {'yes' if met else '**no**'} |")
 
     def text(self) -> str:
         return "\n".join(["| what | must | found | met |", "| --- | --- | --- | --- |", *self.lines])
@@ -288,11 +284,7 @@ def _circumstances(started: Start) -> str:
 
 def _short(argument: str) -> str:
     path = Path(argument)
-    return (
-        str(path.resolve().relative_to(ROOT))
-        if path.exists() and path.resolve().is_relative_to(ROOT)
-        else argument
-    )
+    return str(path.resolve().relative_to(ROOT)) if path.exists() and path.resolve().is_relative_to(ROOT) else argument
 
 
 def commit() -> str:

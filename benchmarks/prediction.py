@@ -135,9 +135,7 @@ def compare(args: Namespace, settings: Settings) -> int:
     demands, parts, count = Demands(), [], 0
     for order in ("as they come", "at random"):
         measure.say(f"  questions {order}")
-        results = measure.alternate(
-            __file__, SIDES_OF_PREDICTION, args.repeats, settings | {"order": order}, "rate"
-        )
+        results = measure.alternate(__file__, SIDES_OF_PREDICTION, args.repeats, settings | {"order": order}, "rate")
         count = len(results["transformers"][0]["answers"])
         parts.append(f"Questions {order}:\n\n{_table(results)}")
         auto, theirs = results["luthier-auto"], results["transformers"]
@@ -191,13 +189,9 @@ def main() -> int:
     measure.child(SIDES)
     parser = measure.options(__doc__)
     measure.add_squad(parser)
-    parser.add_argument(
-        "--rows", type=int, help="questions, the first of the held-out articles (default: all)"
-    )
+    parser.add_argument("--rows", type=int, help="questions, the first of the held-out articles (default: all)")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--tuned", type=Path, help="run folder of the tuned model: used if there, else made there"
-    )
+    parser.add_argument("--tuned", type=Path, help="run folder of the tuned model: used if there, else made there")
     parser.add_argument("--train-rows", type=int, help="rows to tune it on (default: all of 12 articles)")
     parser.add_argument("--epochs", type=float, default=2)
     args = parser.parse_args()

@@ -100,9 +100,7 @@ def whole_run(s: Settings) -> Result:
     import ours
 
     splits = {"validation": 0.1, "test": 0.1}
-    with ours.run(
-        _speed_rows(s), task=TASK, model=s["model"], splits=splits, epochs=1, batch_size=s["batch"]
-    ) as ran:
+    with ours.run(_speed_rows(s), task=TASK, model=s["model"], splits=splits, epochs=1, batch_size=s["batch"]) as ran:
         return {"steps": len(ran.ear.clock.ends), "dtype": ran.dtype}
 
 
@@ -217,9 +215,7 @@ def ablation(args: Namespace, settings: Settings) -> int:
         more = measure.ratios(found, whole, "seconds")
         cost = "" if found is whole else f"{measure.times(more)} as long; {1 - 1 / more[0]:.0%} of its step"
         rate = f"{measure.middle(found, 'rate'):.2f}"
-        rows.append(
-            (title, rate, measure.each(found, "rate"), cost, measure.gigabytes(measure.middle(found, "peak")))
-        )
+        rows.append((title, rate, measure.each(found, "rate"), cost, measure.gigabytes(measure.middle(found, "peak"))))
     body = f"luthier's loop with one thing changed at a time: {args.rows} rows, batch size {args.batch}.\n\n"
     body += measure.table(("changed", "rows/s", "every repeat", "a step takes", "peak memory"), rows)
     return measure.finish(args.page, "ablation", body, started)
@@ -325,14 +321,10 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=320, help="rows for speed, ablation and memory")
     parser.add_argument("--batch", type=int, default=8, help="batch size for speed and ablation")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--learning-rate", type=float, default=2e-4, help="of every side; luthier's own for MiniLM"
-    )
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="of every side; luthier's own for MiniLM")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=2, help="for quality and unanswerable")
-    parser.add_argument(
-        "--quality-rows", type=int, help="at most so many training and test rows, to try it out"
-    )
+    parser.add_argument("--quality-rows", type=int, help="at most so many training and test rows, to try it out")
     args = parser.parse_args()
     settings = {
         "data": measure.squad_path(args.data),

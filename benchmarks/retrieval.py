@@ -57,9 +57,7 @@ def compare(args: Namespace, settings: Settings) -> int:
                 scores = found["baselines"][key]
                 low, high = found["baseline_intervals"][key]["mrr"]
                 interval = f"{low:.3f} to {high:.3f}"
-                rows.append(
-                    (name, f"{scores['mrr']:.3f}", interval, f"{scores['recall_at_10']:.3f}", "", "", "")
-                )
+                rows.append((name, f"{scores['mrr']:.3f}", interval, f"{scores['recall_at_10']:.3f}", "", "", ""))
         gains = {key: found["differences"][key]["mrr"] for key in ("untuned", "classical")}
         told = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in gains.values()]
         low, high = found["intervals"]["mrr"]
@@ -94,9 +92,7 @@ def main() -> int:
     measure.child(SIDES)
     parser = measure.options(__doc__)
     folder = Path(os.environ.get("LUTHIER_BENCHMARK_DATA") or measure.ROOT.parent / "shared" / "data")
-    parser.add_argument(
-        "--data", type=Path, default=folder, help=f"{NIDDK}, or its folder (default: {folder})"
-    )
+    parser.add_argument("--data", type=Path, default=folder, help=f"{NIDDK}, or its folder (default: {folder})")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=3)
@@ -105,9 +101,7 @@ def main() -> int:
     args = parser.parse_args()
     path = args.data / NIDDK if args.data.is_dir() else args.data
     if not path.is_file():
-        measure.missing(
-            f"{path} is missing. Fix: --data FILE, or LUTHIER_BENCHMARK_DATA=FOLDER with {NIDDK} in it."
-        )
+        measure.missing(f"{path} is missing. Fix: --data FILE, or LUTHIER_BENCHMARK_DATA=FOLDER with {NIDDK} in it.")
     settings = {"model": measure.minilm(), "data": str(path.resolve()), "rows": args.rows}
     settings |= {"epochs": args.epochs, "batch": args.batch, "tokens": args.tokens}
     return compare(args, settings)

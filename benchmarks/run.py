@@ -40,9 +40,7 @@ BENCHMARKS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
     parser.add_argument("names", nargs="*", help=f"which ones (default: all): {', '.join(BENCHMARKS)}")
-    parser.add_argument(
-        "--data", help="handed to those that read SQuAD; a folder also to the one that reads WNUT-17"
-    )
+    parser.add_argument("--data", help="handed to those that read SQuAD; a folder also to the one that reads WNUT-17")
     parser.add_argument("--try", dest="small", action="store_true", help="tiny settings, no page is written")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHMARKS):

@@ -71,9 +71,7 @@ def features(
     return made
 
 
-def tutorial(
-    rows: Sequence[Row], folder: str, *, batch_size: int, learning_rate: float, warm_up: int
-) -> Clock:
+def tutorial(rows: Sequence[Row], folder: str, *, batch_size: int, learning_rate: float, warm_up: int) -> Clock:
     """Side (a): every row padded to 512, fp32, one epoch after the warm-up steps."""
     model, tokenizer = load(folder)
     data: Any = features(rows, tokenizer, max_length=512, stride=None, padding="max_length")

@@ -138,9 +138,7 @@ def stock(name: str, auto_class: str, seed: int = 0) -> Any:
     import transformers
 
     still = {
-        **dict.fromkeys(
-            ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"), 0.0
-        ),
+        **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"), 0.0),
         **dict.fromkeys(("dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
     }
     made = config(name)

@@ -82,9 +82,7 @@ def made_run(path: Path, word: str | None = "use it", state: str = "finished") -
             "rows": [],
         }
         sentence = "It beats all three."
-        write_json(
-            folder.findings, {"verdict": word, "sentence": sentence, "because": [], "findings": [finding]}
-        )
+        write_json(folder.findings, {"verdict": word, "sentence": sentence, "because": [], "findings": [finding]})
         write_json(folder.scores, {"test": EVALUATION})
         folder.report.write_text("<html>")
     folder.recipe.write_text("model: minilm\ntask: classification\ndata:\n  train: rows.csv\n")
@@ -514,9 +512,7 @@ def test_models(luthier: Luthier, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_doctor(luthier: Luthier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        machine, "environment", lambda: {"python": "3.11", "extras": {"trackers": {"wandb": False}}}
-    )
+    monkeypatch.setattr(machine, "environment", lambda: {"python": "3.11", "extras": {"trackers": {"wandb": False}}})
     machine.write_crash(RuntimeError("x"), ["train"])
     assert luthier("doctor", "--json").json["python"] == "3.11"
     done = luthier("doctor", "--zip", "report.zip")
@@ -585,9 +581,7 @@ def test_predict_reads_nested_squad(luthier: Luthier, tuned: FakeTuned) -> None:
     made_run(Path("run"))
     answers = [{"text": "nowhere to be found", "answer_start": 99}]  # a wrong label is no matter here
     asked = [{"id": "q1", "question": "Who?", "answers": answers}, {"id": "q2", "question": "Where?"}]
-    write_json(
-        Path("squad.json"), {"data": [{"title": "t", "paragraphs": [{"context": "A place.", "qas": asked}]}]}
-    )
+    write_json(Path("squad.json"), {"data": [{"title": "t", "paragraphs": [{"context": "A place.", "qas": asked}]}]})
     assert predicted(luthier("predict", "run", "--input", "squad.json")) == [("q1", "Who?"), ("q2", "Where?")]
 
 

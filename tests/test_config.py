@@ -87,9 +87,7 @@ def test_what_is_not_plain_yaml(file: Path) -> None:
 
 
 def test_bombs_are_refused_at_once(file: Path) -> None:
-    laughs = "a0: &a0 [lol]\n" + "".join(
-        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40)
-    )
+    laughs = "a0: &a0 [lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40))
     bombs = {
         laughs: "FILE:2: *a0 is an alias",
         "title: " + "[" * 20_000: "FILE:1: blocks are nested over 12 deep",
@@ -123,9 +121,7 @@ def test_many_faults_are_said_in_twelve_lines(file: Path) -> None:
 
 
 def test_files_that_are_no_recipe(tmp_path: Path, file: Path) -> None:
-    assert refusal(file, b"title: a\nrate: \xff\xfe\n").startswith(
-        "FILE:2: this is not UTF-8 text (byte 0xff)"
-    )
+    assert refusal(file, b"title: a\nrate: \xff\xfe\n").startswith("FILE:2: this is not UTF-8 text (byte 0xff)")
     assert refusal(file, "title: ä".encode("utf-16")).startswith("FILE:1: this is not UTF-8 text")
     file.write_text("title: a\n")
     cases = {

@@ -186,9 +186,7 @@ def shown_ids(tmp_path: Path, lines: list[dict[str, Any]]) -> list[str]:
         ([], []),
     ],
 )
-def test_three_answers_one_right_one_wrong(
-    tmp_path: Path, lines: list[dict[str, Any]], shown: list[str]
-) -> None:
+def test_three_answers_one_right_one_wrong(tmp_path: Path, lines: list[dict[str, Any]], shown: list[str]) -> None:
     assert shown_ids(tmp_path, lines) == shown
 
 

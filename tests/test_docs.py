@@ -30,9 +30,7 @@ PAGES = sorted(
     ]
 )
 PROGRAMS = sorted((ROOT / "docs" / "programs").glob("*.py"))
-REAL_HOME = Path(
-    os.environ.get("LUTHIER_HOME") or Path.home() / ".cache" / "luthier"
-)  # before a fixture hides it
+REAL_HOME = Path(os.environ.get("LUTHIER_HOME") or Path.home() / ".cache" / "luthier")  # before a fixture hides it
 
 
 def name_of(page: Path) -> str:
@@ -129,9 +127,7 @@ def test_every_option_of_every_verb_is_on_the_page() -> None:
     assert set(chapters) == set(known)
     for verb, command in known.items():
         commands = [command, *getattr(command, "commands", {}).values()]
-        real = {
-            name for one in commands for param in one.params for name in param.opts if name.startswith("-")
-        }
+        real = {name for one in commands for param in one.params for name in param.opts if name.startswith("-")}
         written = {
             name
             for row in re.findall(r"^\| (`-.*?) \|", chapters[verb], re.MULTILINE)
@@ -143,11 +139,7 @@ def test_every_option_of_every_verb_is_on_the_page() -> None:
 def test_every_exit_code_is_on_the_page() -> None:
     from luthier import errors
 
-    kinds = [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.LuthierError)
-    ]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.LuthierError)]
     codes = {str(kind.exit_code) for kind in kinds} | {"0", "1", "3", "130", "143"}
     rows = re.findall(r"^\| ([\d, ]+) \|", (ROOT / "docs" / "cli.md").read_text("utf-8"), re.MULTILINE)
     assert {code.strip() for row in rows for code in row.split(",")} == codes
@@ -230,10 +222,7 @@ def test_json_in_pages_is_json() -> None:
 def calls(*names: str) -> Iterator[ast.Call]:
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and (getattr(node.func, "id", "") or getattr(node.func, "attr", "")) in names
-            ):
+            if isinstance(node, ast.Call) and (getattr(node.func, "id", "") or getattr(node.func, "attr", "")) in names:
                 yield node
 
 
@@ -262,9 +251,7 @@ def test_every_fault_code_is_on_the_page() -> None:
     )
     written = {code for code, _ in rows}
     # "unreadable" is of predict's stdin alone.
-    made = constants(calls("Fault", "reject", "Wrong"), {"Fault": 1, "reject": 0, "Wrong": 0}) - {
-        "unreadable"
-    }
+    made = constants(calls("Fault", "reject", "Wrong"), {"Fault": 1, "reject": 0, "Wrong": 0}) - {"unreadable"}
     assert len(made) >= 30
     assert made <= written
     assert written <= words_in("data", "run", "tasks")
@@ -290,9 +277,7 @@ def test_every_column_name_is_on_the_page() -> None:
 def test_every_finding_is_on_the_page() -> None:
     chapter = (ROOT / "docs" / "verdict.md").read_text("utf-8").split("## Findings")[1].split("## ")[0]
     written = {
-        id
-        for row in re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE)
-        for id in re.findall(r"`([a-z-]+)`", row)
+        id for row in re.findall(r"^\| (`.*?) \|", chapter, re.MULTILINE) for id in re.findall(r"`([a-z-]+)`", row)
     }
     made = constants(calls("Finding"), {"Finding": 0})
     assert len(made) >= 12
@@ -319,12 +304,8 @@ def test_readme_tree_is_the_tree() -> None:
 def test_readme_floors_are_the_contract() -> None:
     import tomllib
 
-    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0][
-        "layers"
-    ]
-    tree = next(
-        b for b in blocks((ROOT / "README.md").read_text("utf-8"), "") if b.startswith("src/luthier/")
-    )
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    tree = next(b for b in blocks((ROOT / "README.md").read_text("utf-8"), "") if b.startswith("src/luthier/"))
     first = {int(n): room for n, room in re.findall(r"^(\d) (\w+)", tree, re.MULTILINE)}
     assert sorted(first) == list(range(1, len(layers) + 1))
     for floor, room in first.items():
@@ -337,9 +318,7 @@ def test_decisions_are_numbered_pages() -> None:
     for page in pages:
         text = page.read_text("utf-8")
         assert text.startswith(f"# {page.name[:4]} "), page.name
-        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Choice", "Why", "What would change it"], (
-            page.name
-        )
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Choice", "Why", "What would change it"], page.name
         assert len(text.splitlines()) <= 60, page.name
 
 

@@ -28,9 +28,7 @@ def place(tmp_path_factory) -> Path:
     folder.mkdir()
     for name in RECIPES:
         text = (EXAMPLES / name).read_text("utf-8")
-        (folder / name).write_text(
-            text.replace("../src/luthier/demos/helpline.json", "helpline.json"), "utf-8"
-        )
+        (folder / name).write_text(text.replace("../src/luthier/demos/helpline.json", "helpline.json"), "utf-8")
     subprocess.run([sys.executable, EXAMPLES / "make_helpline.py", folder], check=True, capture_output=True)
     topics = json.loads((folder / "helpline-old.json").read_text("utf-8"))
     (folder / "helpline.json").write_text(json.dumps(topics), "utf-8")
@@ -83,9 +81,7 @@ def test_an_example_runs_to_its_verdict(place: Path, name: str) -> None:
 
 
 def test_the_ladder_example_climbs(place: Path, monkeypatch) -> None:
-    ladder = climb(
-        place / "ladder.yaml", out=place.parent / "ladder", overrides=settings("ladder.yaml", place)
-    )
+    ladder = climb(place / "ladder.yaml", out=place.parent / "ladder", overrides=settings("ladder.yaml", place))
     assert [rung.state for rung in ladder.rungs] == ["finished"] * 2
     assert ladder.page.is_file()
     assert {one.name for one in ladder.facts} >= {"llama few-shot", "bert full", "trivial", "classical"}

@@ -41,8 +41,7 @@ def test_rungs_are_runs_on_the_same_rows_ordered_by_validation(ladder) -> None:
     assert len(runs) == 2
     assert runs[0].validation >= runs[1].validation
     tests = [
-        {line["id"] for line in map(json.loads, (Path(one.run) / "predictions/test.jsonl").open())}
-        for one in runs
+        {line["id"] for line in map(json.loads, (Path(one.run) / "predictions/test.jsonl").open())} for one in runs
     ]
     assert tests[0] == tests[1] and len(tests[0]) > 20
     for one in runs:

@@ -51,9 +51,7 @@ class Disk:
 
     STEPS = ("fsync", "replace", "rename", "rmtree", "unlink")
 
-    def __init__(
-        self, patch: pytest.MonkeyPatch, stop_at: int = -1, fault: BaseException | None = None
-    ) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, stop_at: int = -1, fault: BaseException | None = None) -> None:
         self.log: list[tuple[str, str]] = []
         self.stop_at, self.fault = stop_at, fault or Cut()
         self.cut = False
@@ -122,22 +120,17 @@ def order_is_safe(log: list[tuple[str, str]], final: Path, files: int) -> bool:
         return False
     before, after = log[: named[0]], log[named[0] + 1 :]
     synced = [place for step, place in before if step == "fsync"]
-    manifest = [
-        i for i, (step, place) in enumerate(before) if step == "replace" and place.endswith("/manifest.json")
-    ]
+    manifest = [i for i, (step, place) in enumerate(before) if step == "replace" and place.endswith("/manifest.json")]
     return (
         len(manifest) == 1
-        and len({place for step, place in before[: manifest[0]] if step == "fsync"})
-        >= files + 2  # + inner, manifest
+        and len({place for step, place in before[: manifest[0]] if step == "fsync"}) >= files + 2  # + inner, manifest
         and before[-1] == ("fsync", str(Path(before[manifest[0]][1]).parent))
         and len(synced) >= files + 3
         and ("fsync", str(final.parent)) in after[:1]
     )
 
 
-def test_publish_writes_in_the_order_that_a_power_cut_asks_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_writes_in_the_order_that_a_power_cut_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     final = tmp_path / "step-000001"
     with monkeypatch.context() as patch:
         disk = Disk(patch)
@@ -283,10 +276,7 @@ def test_runs_are_numbered_by_two_processes_at_once(tmp_path: Path) -> None:
         "base = pathlib.Path(sys.argv[1])\n"
         "for _ in range(20): print(new_run(None, base, 'classification-full', base / 'home').name)"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1, text=True)
-        for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=-1, stdout=-1, text=True) for _ in range(2)]
     for process in both:
         assert process.stdin is not None
         process.stdin.write("\n")
@@ -388,9 +378,7 @@ def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead.kill()
     while (Path("/proc") / str(dead.pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
-    assert (
-        with_process(pid=dead.pid, pid_start=None) == "stopped"
-    )  # ended, and nobody asked for its exit status
+    assert with_process(pid=dead.pid, pid_start=None) == "stopped"  # ended, and nobody asked for its exit status
     dead.wait()
     assert with_process(pid=dead.pid, pid_start=None) == "stopped"
     assert with_process() == "running"

@@ -354,10 +354,7 @@ def test_data_report_groups_faults_errors_first(capsys: pytest.CaptureFixture[st
         "kept": 12_340,
         "faults": [
             fault("note", "odd-characters", 1),
-            *(
-                fault("error", "span", n, field="answers[0].answer_start", message="m" * 200)
-                for n in range(5)
-            ),
+            *(fault("error", "span", n, field="answers[0].answer_start", message="m" * 200) for n in range(5)),
             fault("warning", "duplicate", 7, file="", field="", fix=""),
         ],
         "facts": {
@@ -400,9 +397,7 @@ def test_verdict_with_its_findings(capsys: pytest.CaptureFixture[str]) -> None:
 def test_models_table(capsys: pytest.CaptureFixture[str]) -> None:
     row = {"what": "model", "kind": "encoder", "parameters": 22_713_216, "bytes": 91_623_000, "here": False}
     names = ("minilm", "sentence-transformers/a-model-with-a-very-long-name-that-does-not-fit@0123456789ab")
-    printers.print_models(
-        [{**row, "name": name, "licence": "mit (the package; not the rest)"} for name in names]
-    )
+    printers.print_models([{**row, "name": name, "licence": "mit (the package; not the rest)"} for name in names])
     said = capsys.readouterr().out
     fits(said)
     assert "22.7 M" in said and "92 MB" in said and " mit" in said

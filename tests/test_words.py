@@ -42,8 +42,6 @@ def test_nothing_but_white_space_marks_and_control_signs_is_left_out() -> None:
         assert all(a < b for a, b in spans)
         assert all(before[1] <= after[0] for before, after in pairwise(spans))
         covered = {i for a, b in spans for i in range(a, b)}
-        kinds += [
-            unicodedata.category(text[i])[0] for i in range(len(text)) if i not in covered and text[i] != "🏽"
-        ]
+        kinds += [unicodedata.category(text[i])[0] for i in range(len(text)) if i not in covered and text[i] != "🏽"]
     assert set(kinds) <= {"Z", "C", "M"}
     assert len(kinds) > 1000

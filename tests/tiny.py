@@ -80,9 +80,7 @@ def facts(count: int, seed: int = 0) -> list[tuple[str, str, list[str], list[str
         tail = draw.sample(PLAIN[:16], draw.randint(1, 6))
         words = [who, "lives", "in", place, *tail, "."]
         tags = ["B-person", "O", "O", "B-place", *("O" for _ in tail), "O"]
-        out.setdefault(
-            f"where does {who} live {' '.join(tail)} ?", (f"in {place} with a {beast} .", words, tags)
-        )
+        out.setdefault(f"where does {who} live {' '.join(tail)} ?", (f"in {place} with a {beast} .", words, tags))
     return [(question, *rest) for question, rest in out.items()]
 
 
@@ -136,9 +134,7 @@ def wordpiece(texts: Iterable[str] = (), length: int = 512) -> Any:
     )
     names = {f"{n}_token": f"[{n.upper()}]" for n in ("pad", "unk", "cls", "sep", "mask")}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names)
 
 
 def _bytes_bpe(specials: list[str], prefix_space: bool) -> Any:
@@ -235,9 +231,7 @@ def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
     pieces += [(c, -9.0) for c in sorted(letters - {"▁"})]
     plain = Tokenizer(models.Unigram(pieces, unk_id=3))
     plain.normalizer = normalizers.NFKC()
-    plain.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
-    )
+    plain.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     plain.decoder = decoders.Metaspace()
     plain.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]

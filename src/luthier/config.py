@@ -41,9 +41,7 @@ class Section(BaseModel):
     Unknown keys are refused, and so is a value of another type: neither "3" nor true is a number.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", validate_default=True, frozen=True, strict=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, strict=True, allow_inf_nan=False)
 
 
 def read_recipe(path: Path | str, schema: type[S], overrides: Sequence[str] = ()) -> S:

@@ -107,9 +107,7 @@ def climb(
     finished = [rung for rung in rungs if rung.state == "finished"]
     if not finished:
         why = "; ".join(f"{rung.name}: {rung.note}" for rung in rungs)
-        raise RunError(
-            f"no rung could be finished ({why})", where=str(folder), fix="correct what is said there"
-        )
+        raise RunError(f"no rung could be finished ({why})", where=str(folder), fix="correct what is said there")
     ladder.facts = _facts(finished, task.primary)
     write_json(folder / "ladder.json", ladder.as_json())
     write_rungs(ladder.page, task.title, task.primary, ladder.facts, [asdict(r) for r in rungs if r.note])
@@ -130,9 +128,7 @@ def _folder(recipe: Recipe, out: Path | None) -> Path:
         out = place / f"{max(numbers, default=0) + 1:04d}-{recipe.task.name}"
     written = out / "recipe.yaml"
     if out.exists() and any(out.iterdir()) and not (written.is_file() and written.read_text("utf-8") == text):
-        raise RunError(
-            "the folder holds something else", where=str(out), fix="name another folder with --out"
-        )
+        raise RunError("the folder holds something else", where=str(out), fix="name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     write_text(written, text)
     return out
@@ -144,9 +140,7 @@ def _plan(recipe: Recipe, base: Path, folder: Path, emit: Listener) -> list[Rung
 
     options = recipe.ladder
     models = (options.models if options else []) or [recipe.model]
-    methods = [
-        name for name in ORDER if name in METHODS and (not options or name in (options.methods or ORDER))
-    ]
+    methods = [name for name in ORDER if name in METHODS and (not options or name in (options.methods or ORDER))]
     prompt_model = options.prompt_model if options else None
     task = TASKS[recipe.task.name]
     rungs: list[Rung] = []
@@ -169,9 +163,7 @@ def _plan(recipe: Recipe, base: Path, folder: Path, emit: Listener) -> list[Rung
             place = folder / "rungs" / name.replace(" ", "-")
             rungs.append(Rung(name, asked, method, str(place), "left out" if note else "to do", note))
     if not any(rung.state == "to do" for rung in rungs):
-        raise ModelError(
-            "no method fits", where="ladder", fix="; ".join(f"{r.name}: {r.note}" for r in rungs)
-        )
+        raise ModelError("no method fits", where="ladder", fix="; ".join(f"{r.name}: {r.note}" for r in rungs))
     return rungs
 
 

@@ -108,15 +108,11 @@ PAIRS = Form(
     "positive",
     "positive",
 )
-SCORED = Form(
-    (_ANCHOR, _POSITIVE, Field("score", "number", "how alike", aliases=("similarity", "label"))), "score"
-)
+SCORED = Form((_ANCHOR, _POSITIVE, Field("score", "number", "how alike", aliases=("similarity", "label"))), "score")
 SEQ2SEQ = Form(
     fields=(
         Field("source", "text", "what is read", aliases=("document", "article", "text", "dialogue", "input")),
-        Field(
-            "target", "text", "what is written", aliases=("summary", "highlights", "output", "translation")
-        ),
+        Field("target", "text", "what is written", aliases=("summary", "highlights", "output", "translation")),
     ),
     target="target",
 )
@@ -129,9 +125,7 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def prose(rng: random.Random, num_words: int, vocabulary: int = 3000) -> str:
     """Words that no other text shares by more than chance."""
-    return " ".join(
-        f"{'abcdefghij'[n % 10]}word{n}" for n in (rng.randrange(vocabulary) for _ in range(num_words))
-    )
+    return " ".join(f"{'abcdefghij'[n % 10]}word{n}" for n in (rng.randrange(vocabulary) for _ in range(num_words)))
 
 
 def reviews(num: int, seed: int = 0, labels: tuple[str, ...] = ("neg", "pos")) -> list[Row]:

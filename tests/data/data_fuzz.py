@@ -111,9 +111,7 @@ def json_lines(folder: Path, seed: int, num: int = 240) -> Planted:
 
 def _shuffled(rng: random.Random, num: int) -> dict[int, tuple[str, tuple[str, str]]]:
     plants: list[tuple[str, tuple[str, str]]] = [("text", bad) for bad in BAD_TEXTS]
-    plants += (
-        [("label", bad) for bad in BAD_LABELS] + [("line", bad) for bad in BAD_LINES] + [("key", ("", ""))]
-    )
+    plants += [("label", bad) for bad in BAD_LABELS] + [("line", bad) for bad in BAD_LINES] + [("key", ("", ""))]
     # The first rows stay clean, so that the format can be told.
     return dict(zip(rng.sample(range(8, num), len(plants)), plants))
 

@@ -45,9 +45,7 @@ def _write_json(folder: Path, name: str, rng: random.Random, rows: list[Any]) ->
     """JSON lines in some encoding, with blank lines between; `rows` are objects or lines as they are."""
     end = rng.choice(["\n", "\r\n"])
     lines = [
-        row
-        if isinstance(row, str)
-        else json.dumps(row, ensure_ascii=_has_surrogate(row) or rng.random() < 0.5)
+        row if isinstance(row, str) else json.dumps(row, ensure_ascii=_has_surrogate(row) or rng.random() < 0.5)
         for row in rows
     ]
     path = folder / f"{name}.jsonl"
@@ -114,9 +112,7 @@ def conll(folder: Path, seed: int, num: int = 240) -> Planted:
         for k in range(length):
             cells = [tokens[k], *(middle if columns == 4 else []), tags[k]]
             if k == at and kind == "short":
-                cells = [
-                    cells[0] if cells[0] != "\u00a0" else "w"
-                ]  # alone on its line it would be an empty one
+                cells = [cells[0] if cells[0] != "\u00a0" else "w"]  # alone on its line it would be an empty one
             elif k == at and kind == "long":
                 cells.insert(1, "extra")
             lines.append(cut.join(cells))
@@ -220,9 +216,7 @@ def spans(folder: Path, seed: int, num: int = 240) -> Planted:
         text = f"{clean_text(rng)} w{i} end"
         words = [at for at in range(len(text)) if text[at] != " " and (at == 0 or text[at - 1] == " ")]
         starts = sorted(rng.sample(words, min(len(words), rng.randint(0, 3))))
-        found = [
-            (at, text.index(" ", at) if " " in text[at:] else len(text), rng.choice(TYPES)) for at in starts
-        ]
+        found = [(at, text.index(" ", at) if " " in text[at:] else len(text), rng.choice(TYPES)) for at in starts]
         row: dict[str, Any] = {"text": text, "label": [list(span) for span in found]}
         if as_objects:
             row["label"] = [{"start": a, "end": b, "label": kind, "text": text[a:b]} for a, b, kind in found]
@@ -276,9 +270,7 @@ def dialogues(folder: Path, seed: int, num: int = 240) -> Planted:
         if not sharegpt and rng.random() < 0.2:
             said = [{"type": "text", "text": said}, {"type": "text", "value": "!"}]
         made = {who: names.get(role, role), what: said}
-        return made | (
-            {"loss_weight": rng.choice([0, 1, 0.5])} if role == "assistant" and rng.random() < 0.2 else {}
-        )
+        return made | ({"loss_weight": rng.choice([0, 1, 0.5])} if role == "assistant" and rng.random() < 0.2 else {})
 
     plants = _places(rng, num, [*BAD_TURNS, *BAD_DIALOGUES, ("alone",), ("lost",)])
     rows: list[Any] = []
@@ -293,9 +285,7 @@ def dialogues(folder: Path, seed: int, num: int = 240) -> Planted:
             bad, inside, code = plant
             inside = inside.replace("who", who).replace("what", what)
             turns[-1] = (
-                {{"who": who, "what": what}.get(k, k): v for k, v in bad.items()}
-                if isinstance(bad, dict)
-                else bad
+                {{"who": who, "what": what}.get(k, k): v for k, v in bad.items()} if isinstance(bad, dict) else bad
             )
             ledger.append((len(rows) + 1, f"{column}[{len(turns) - 1}]{inside}", code))
         elif plant is not None and len(plant) == 2:

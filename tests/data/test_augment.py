@@ -28,9 +28,7 @@ def check_spans(made: Sequence[Row]) -> int:
 
 def test_made_rows_name_their_origin_and_keep_the_rest() -> None:
     rows = tiny.reviews(6)
-    made = augment.rewritten(
-        rows, LABELS, lambda asked: [f"{text} indeed" for text in asked], "paraphrase", str
-    )
+    made = augment.rewritten(rows, LABELS, lambda asked: [f"{text} indeed" for text in asked], "paraphrase", str)
     assert [row.id for row in made.rows] == [f"{row.id}+paraphrase-1" for row in rows]
     for row, old in zip(made.rows, rows):
         assert row["made_by"] == "paraphrase" and row["made_from"] == old.id
@@ -124,9 +122,7 @@ def test_a_question_without_an_answer_asks_a_passage_that_does_not_hold_it() -> 
     assert len(made.rows) > 15
     for row in made.rows:
         old = by_id[row["made_from"]]
-        assert (
-            row["answers"] == [] and row["question"] == old["question"] and row["context"] != old["context"]
-        )
+        assert row["answers"] == [] and row["question"] == old["question"] and row["context"] != old["context"]
         assert not any(f" {span['text']} " in f" {row['context']} " for span in old["answers"])
     assert made.why["the question has no answer already"] == sum(not row["answers"] for row in rows)
 

@@ -69,9 +69,7 @@ def test_two_texts_for_one_input_are_only_a_note() -> None:
     assert codes(check(rows, form).faults) == {("note", "conflict"): 1}
 
 
-@pytest.mark.parametrize(
-    ("num", "severity"), [(0, "error"), (9, "error"), (10, "warning"), (99, "warning"), (100, "")]
-)
+@pytest.mark.parametrize(("num", "severity"), [(0, "error"), (9, "error"), (10, "warning"), (99, "warning"), (100, "")])
 def test_few_rows(num: int, severity: str) -> None:
     expected = {(severity, "too-few-rows"): 1} if severity else {}
     assert codes(check(questions(num, 1), QA).faults) == expected

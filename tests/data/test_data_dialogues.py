@@ -121,9 +121,7 @@ def test_forced_layouts_and_columns(tmp_path: Path) -> None:
     assert one(path, odd, columns={"messages": "q", "answer": "r"})[:2] == ([USER], "say")
     turns, _, format = one(path, odd, columns={"instruction": "q", "output": "r", "input": "c"})
     assert (turns[0]["content"], format) == ("ask\nmore", "jsonl (alpaca)")
-    with pytest.raises(
-        DataError, match="no layout of instructions or dialogues fits; the columns are: q, r, c"
-    ):
+    with pytest.raises(DataError, match="no layout of instructions or dialogues fits; the columns are: q, r, c"):
         read(path, [odd])
     with pytest.raises(DataError, match="alpaca needs instruction and output"):
         read(path, [row], format="alpaca")
@@ -274,7 +272,5 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
 
 def test_ids_follow_from_the_dialogue_alone(tmp_path: Path) -> None:
     first = read(tmp_path / "a.jsonl", [{"messages": [USER, ASSISTANT]}]).rows[0]
-    second = load(
-        str(write_lines(tmp_path / "b.jsonl", [{"prompt": "ask", "completion": "say"}])), CHAT
-    ).rows[0]
+    second = load(str(write_lines(tmp_path / "b.jsonl", [{"prompt": "ask", "completion": "say"}])), CHAT).rows[0]
     assert first.id == second.id

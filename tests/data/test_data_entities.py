@@ -153,9 +153,7 @@ def test_every_script_keeps_its_offsets(tmp_path: Path) -> None:
     for i in range(400):
         text, spans = "", []
         for k in range(rng.randint(1, 4)):
-            text += " ".join(rng.choice(parts) for _ in range(rng.randint(1, 5))) + rng.choice(
-                [" ", "", "\n"]
-            )
+            text += " ".join(rng.choice(parts) for _ in range(rng.randint(1, 5))) + rng.choice([" ", "", "\n"])
             surface = f"{rng.choice(parts[:-4])}mark{i}{k}"
             spans.append((len(text), len(text) + len(surface), rng.choice("AB")))
             text += surface + rng.choice([" ", ""])

@@ -47,9 +47,7 @@ def test_lists(value: Any, labels: list[str], tmp_path: Path) -> None:
         (["a|b;c", "x,y"], "|", [["a", "b;c"], ["x,y"]]),
     ],
 )
-def test_one_text_is_split_and_it_is_said(
-    cells: list[str], mark: str, wanted: list[list[str]], tmp_path: Path
-) -> None:
+def test_one_text_is_split_and_it_is_said(cells: list[str], mark: str, wanted: list[list[str]], tmp_path: Path) -> None:
     loaded = read(tmp_path / "a.jsonl", cells)
     assert [row["labels"] for row in loaded.rows] == wanted
     assert [(f.severity, f.code, f.value) for f in loaded.faults] == [("note", "split-labels", mark)]
@@ -136,9 +134,7 @@ def test_names_for_numbers(tmp_path: Path) -> None:
     assert [(f.line, f.code) for f in loaded.errors] == [(4, "unknown-label"), (5, "unknown-label")]
     assert "Known: neg, pos" in loaded.errors[1].fix
     several = read(tmp_path / "b.jsonl", [[0, 1], [2]], LABELS, label_names=names)
-    assert [row["labels"] for row in several.rows] == [["neg", "pos"]] and several.errors[
-        0
-    ].field == "labels[0]"
+    assert [row["labels"] for row in several.rows] == [["neg", "pos"]] and several.errors[0].field == "labels[0]"
 
 
 def test_columns_inside_columns(tmp_path: Path) -> None:

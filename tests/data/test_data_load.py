@@ -107,9 +107,7 @@ def test_a_broken_byte_in_utf8_is_one_bad_row(tmp_path: Path) -> None:
 
 
 def test_quoted_newlines_keep_the_first_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(
-        b'text,label\r\n"one\r\ntwo",pos\r\n\r\nthree,neg\r\n"x ""y"" z",pos\r\n'
-    )
+    (tmp_path / "a.csv").write_bytes(b'text,label\r\n"one\r\ntwo",pos\r\n\r\nthree,neg\r\n"x ""y"" z",pos\r\n')
     loaded = load(str(tmp_path / "a.csv"), CLASSIFICATION)
     assert [(row.line, row["text"]) for row in loaded.rows] == [
         (2, "one\r\ntwo"),
@@ -130,8 +128,7 @@ def test_json_lines_are_physical_lines(tmp_path: Path) -> None:
 def test_truncated_file_keeps_what_came_before(nested: bool, tmp_path: Path) -> None:
     context = "say here"
     qa = [
-        {"question": f"{i}?", "context": context, "answers": {"text": ["here"], "answer_start": [4]}}
-        for i in range(9)
+        {"question": f"{i}?", "context": context, "answers": {"text": ["here"], "answer_start": [4]}} for i in range(9)
     ]
     articles = {
         "data": [
@@ -165,13 +162,9 @@ def test_rows_on_one_line_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_backslash_quotes_and_bare_quotes(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(
-        'text,label\n"he said \\"no\\", loudly",pos\n"x, \\"y\\" z",neg\nplain,pos\n'
-    )
+    (tmp_path / "a.csv").write_text('text,label\n"he said \\"no\\", loudly",pos\n"x, \\"y\\" z",neg\nplain,pos\n')
     assert pairs(load(str(tmp_path / "a.csv"), CLASSIFICATION))[0] == ('he said "no", loudly', "pos")
-    (tmp_path / "b.tsv").write_text(
-        'text\tlabel\n"Oh no he said\tpos\n5" disk\tneg\nfine\tpos\n"never\tneg\n'
-    )
+    (tmp_path / "b.tsv").write_text('text\tlabel\n"Oh no he said\tpos\n5" disk\tneg\nfine\tpos\n"never\tneg\n')
     loaded = load(str(tmp_path / "b.tsv"), CLASSIFICATION)
     assert [t for t, _ in pairs(loaded)] == ['"Oh no he said', '5" disk', "fine", '"never']
 
@@ -224,9 +217,7 @@ def test_labels(value: Any, label: str, tmp_path: Path) -> None:
 
 
 def test_unlabelled_rows(tmp_path: Path) -> None:
-    path = write_lines(
-        tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b", "label": None}, {"text": "c", "label": "x"}]
-    )
+    path = write_lines(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b", "label": None}, {"text": "c", "label": "x"}])
     loaded = load(str(path), CLASSIFICATION, labelled=False)
     assert [dict(r.fields) for r in loaded.rows] == [
         {"text": "a"},
@@ -268,11 +259,7 @@ def test_folders_patterns_and_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (data / "reviews" / "pos" / f"{i}.txt").write_text(f"good {i}\nreally")
         (data / "reviews" / "neg" / f"{i}.txt").write_text(f"bad {i}")
     loaded = load("reviews", CLASSIFICATION, base=data)
-    assert (
-        len(loaded.rows) == 6
-        and {r["label"] for r in loaded.rows} == {"pos", "neg"}
-        and len(loaded.files) == 6
-    )
+    assert len(loaded.rows) == 6 and {r["label"] for r in loaded.rows} == {"pos", "neg"} and len(loaded.files) == 6
     parts = data / "parts"
     parts.mkdir()
     for i in range(3):
@@ -289,9 +276,7 @@ def test_a_folder_that_keeps_splits_apart(tmp_path: Path) -> None:
         write_lines(tmp_path / f"{name}.jsonl", [{"text": name, "label": "x"}])
     assert splits_in(str(tmp_path)) == ("train", "test")
     loaded = load(str(tmp_path), CLASSIFICATION)
-    assert [r["text"] for r in loaded.rows] == ["train"] and [f.code for f in loaded.faults] == [
-        "splits-apart"
-    ]
+    assert [r["text"] for r in loaded.rows] == ["train"] and [f.code for f in loaded.faults] == ["splits-apart"]
     assert [r["text"] for r in load(str(tmp_path), CLASSIFICATION, split="test").rows] == ["test"]
     with pytest.raises(DataError, match="no split"):
         load(str(tmp_path), CLASSIFICATION, split="validation")
@@ -385,9 +370,7 @@ def test_class_names_inside_parquet(tmp_path: Path) -> None:
 
 def test_endless_line_and_endless_quote_cost_little(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(
-        b'{"text": "' + b"x" * 25_000_000 + b'", "label": "a"}\n{"text": "fine", "label": "a"}\n'
-    )
+    path.write_bytes(b'{"text": "' + b"x" * 25_000_000 + b'", "label": "a"}\n{"text": "fine", "label": "a"}\n')
     loaded = load(str(path), CLASSIFICATION)
     assert [f.code for f in loaded.faults] == ["too-large"] and loaded.rows[0].line == 2
     table = tmp_path / "b.csv"

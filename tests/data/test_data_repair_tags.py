@@ -42,9 +42,7 @@ def test_json(indent: int | None, ascii_only: bool, tmp_path: Path) -> None:
     )
     new, fixed, left = fix_tags(path, TAGS)
     assert (fixed, left) == (2, [])
-    right = json.dumps(
-        rows(["B-ü", "I-ü"], ["O", "B-x"], ["B-x", "B-ü"]), indent=indent, ensure_ascii=ascii_only
-    )
+    right = json.dumps(rows(["B-ü", "I-ü"], ["O", "B-x"], ["B-x", "B-ü"]), indent=indent, ensure_ascii=ascii_only)
     assert new.read_text() == right
     assert len(load(str(new), TAGS).rows) == 6
 

@@ -58,9 +58,7 @@ EMPTY: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("answers", EMPTY)
 def test_no_answer(answers: dict[str, Any], tmp_path: Path) -> None:
-    loaded = load(
-        str(write_lines(tmp_path / "a.jsonl", [{"question": "?", "context": CONTEXT, **answers}])), QA
-    )
+    loaded = load(str(write_lines(tmp_path / "a.jsonl", [{"question": "?", "context": CONTEXT, **answers}])), QA)
     assert loaded.faults == []
     assert loaded.rows[0]["answers"] == []
 
@@ -113,12 +111,8 @@ WRONG: list[tuple[str, str, Any, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "context", "text", "start", "code", "part"), WRONG, ids=[w[0] for w in WRONG]
-)
-def test_wrong_spans(
-    name: str, context: str, text: Any, start: Any, code: str, part: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("name", "context", "text", "start", "code", "part"), WRONG, ids=[w[0] for w in WRONG])
+def test_wrong_spans(name: str, context: str, text: Any, start: Any, code: str, part: str, tmp_path: Path) -> None:
     fault = _one(tmp_path, context, text, start)
     assert fault.code == code
     assert part in fault.message
@@ -201,9 +195,7 @@ def _squad(rows: list[tuple[str, str, int]]) -> dict[str, Any]:
     ]
     return {
         "version": "v2.0",
-        "data": [
-            {"title": "T", "paragraphs": [{"qas": [q], "context": c}]} for q, (c, _, _) in zip(qas, rows)
-        ],
+        "data": [{"title": "T", "paragraphs": [{"qas": [q], "context": c}]} for q, (c, _, _) in zip(qas, rows)],
     }
 
 

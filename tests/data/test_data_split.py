@@ -104,8 +104,7 @@ def test_rare_label_is_in_every_split() -> None:
     for seed in range(10):
         rows = reviews(600, seed, ("a", "b"))
         rows += [
-            Row(f"rare{i}", {"text": prose(random.Random(seed * 100 + i), 12), "label": "rare"})
-            for i in range(12)
+            Row(f"rare{i}", {"text": prose(random.Random(seed * 100 + i), 12), "label": "rare"}) for i in range(12)
         ]
         done = split(rows, CLASSIFICATION, validation=0.1, test=0.1)
         found += {done.assignment[f"rare{i}"] for i in range(12)} == set(SPLITS)

@@ -153,9 +153,7 @@ def test_two_answers_to_one_question_are_only_a_note() -> None:
 
 def test_fields_that_hold_the_same_text() -> None:
     rows, form = GOOD["pairs"]
-    same = [
-        Row(f"s{i}", {"anchor": f"same {i}", "positive": f"same {i}"}, "a.jsonl", 900 + i) for i in range(3)
-    ]
+    same = [Row(f"s{i}", {"anchor": f"same {i}", "positive": f"same {i}"}, "a.jsonl", 900 + i) for i in range(3)]
     wrong = Row("w", {"anchor": "a", "positive": "b", "negative": "b"}, "a.jsonl", 950)
     faults = check([*rows, *same, wrong], form).faults
     assert [(f.severity, f.code, f.line, f.field) for f in faults] == [

@@ -117,9 +117,7 @@ def _pieces(kind: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     if kind == "first":
-        before: dict[str, Any] = {
-            "pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-        }
+        before: dict[str, Any] = {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first", split=False)}
     elif kind == "legacy":
         parts = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
         before = {"normalizer": normalizers.Sequence(parts)}
@@ -130,9 +128,7 @@ def _pieces(kind: str) -> Any:
         }
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    learner.train_from_iterator(
-        [" ".join(WORDS), *WORDS], trainers.BpeTrainer(vocab_size=400, show_progress=False)
-    )
+    learner.train_from_iterator([" ".join(WORDS), *WORDS], trainers.BpeTrainer(vocab_size=400, show_progress=False))
     learned = json.loads(learner.to_str())["model"]
     entries = dict.fromkeys([*(f"<0x{i:02X}>" for i in range(256)), "\n", "▁", "<unk>", *learned["vocab"]])
     merges = [tuple(pair) for pair in learned["merges"]]

@@ -65,9 +65,7 @@ def test_gradients_are_those_of_the_function(padded: bool) -> None:
 CAUSAL_SHAPES = [(1, 1, 1, 1, 4), (2, 4, 2, 7, 16), (2, 9, 3, 131, 8), (1, 2, 2, 300, 16)]
 
 
-def looking_back(
-    shape: tuple[int, ...], masked: bool, dtype: torch.dtype
-) -> tuple[list[Tensor], Tensor | None]:
+def looking_back(shape: tuple[int, ...], masked: bool, dtype: torch.dtype) -> tuple[list[Tensor], Tensor | None]:
     """Queries of more heads than keys and values; with `masked` two documents that do not see each other."""
     rows, heads, groups, length, width = shape
     draw = torch.Generator().manual_seed(0)
@@ -125,9 +123,7 @@ def test_padding_gets_no_weight() -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize(
-    "case", ["no gradient", "dropout", "float32", "cross", "float mask", "sinks", "soft cap"]
-)
+@pytest.mark.parametrize("case", ["no gradient", "dropout", "float32", "cross", "float mask", "sinks", "soft cap"])
 def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -171,9 +167,7 @@ def _noting(function, called):
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
-def test_a_whole_model_answers_the_same_with_it(
-    models, architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_model_answers_the_same_with_it(models, architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModel
 
     stock = AutoModel.from_pretrained(models[architecture]).eval()

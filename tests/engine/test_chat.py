@@ -74,22 +74,16 @@ def by_marker(chat: Chat, example: Encoded, marker: str, end: str) -> np.ndarray
         ("pieces-legacy", "llama-2", "[/INST]", "</s>"),
     ],
 )
-def test_a_search_for_the_marker_would_be_wrong(
-    family: str, form: str, marker: str, end: str, tmp_path: Any
-) -> None:
+def test_a_search_for_the_marker_would_be_wrong(family: str, form: str, marker: str, end: str, tmp_path: Any) -> None:
     chat, rule = chat_of(family, form, tmp_path), FORMS[form]
     rows = [[{**t, "weight": 1} for t in turns] for turns in dialogs(ROWS, seed=1, system=rule.system)]
     right = wrong = 0
     for turns, examples in zip(rows, chat.encode([Dialog(turns) for turns in rows], 100_000)):
         assert not isinstance(examples, Refusal)
         due = sorted(expected(rule, turns))
-        right += sorted(tidy(family, t) for t in learned(chat, examples)) == sorted(
-            tidy(family, t) for t in due
-        )
+        right += sorted(tidy(family, t) for t in learned(chat, examples)) == sorted(tidy(family, t) for t in due)
         examples[0].labels = by_marker(chat, examples[0], marker, end)
-        wrong += sorted(tidy(family, t) for t in learned(chat, examples)) != sorted(
-            tidy(family, t) for t in due
-        )
+        wrong += sorted(tidy(family, t) for t in learned(chat, examples)) != sorted(tidy(family, t) for t in due)
     assert right == ROWS
     assert wrong > ROWS // 10
 
@@ -173,9 +167,7 @@ def test_a_dialog_that_is_too_long_loses_its_beginning_first(tmp_path: Any) -> N
         shape = f"({start}system\n(.+?){end})?{start}user\n.*?{end}{start}assistant\n"
         kept = re.match(shape, chat.tokenizer.decode(one.ids), re.DOTALL)
         assert kept and "be kind".endswith(kept[2] or "")  # whatever is cut, the template's own words stand
-        if (
-            "answer" in one.cut
-        ):  # it keeps half of the room at least, or all that the template's own words leave
+        if "answer" in one.cut:  # it keeps half of the room at least, or all that the template's own words leave
             assert one.trained >= min(limit // 2, limit - frame)
         else:
             assert text.endswith("there .<|im_end|>")
@@ -255,9 +247,7 @@ def test_plain_text_is_learned_whole() -> None:
         parts = chat.text("the old house near the red goat", 4)
         assert len(parts) > 2
         assert all(2 <= len(part.ids) <= 4 for part in parts[:-1])
-        assert "".join(written(chat.tokenizer, p.ids).removeprefix(begins) for p in parts).endswith(
-            "goat</s>"
-        )
+        assert "".join(written(chat.tokenizer, p.ids).removeprefix(begins) for p in parts).endswith("goat</s>")
 
 
 def test_the_template_is_saved_with_the_tokenizer(tmp_path: Any) -> None:
@@ -267,9 +257,7 @@ def test_the_template_is_saved_with_the_tokenizer(tmp_path: Any) -> None:
     chat.tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     turns = [{"role": "user", "content": "hello ?"}]
-    assert again.apply_chat_template(turns, tokenize=False) == chat.tokenizer.apply_chat_template(
-        turns, tokenize=False
-    )
+    assert again.apply_chat_template(turns, tokenize=False) == chat.tokenizer.apply_chat_template(turns, tokenize=False)
     assert Chat(again).template.name == "its own"
     without = copied("bytes-plain")
     assert Chat(without).template.name == "chatml"
@@ -316,10 +304,7 @@ def test_a_template_that_hangs_later_stops_the_work(tmp_path: Any, monkeypatch: 
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
     chat = Chat(copied("bytes-plain"), str(file))
-    rows = [
-        [{"role": "user", "content": said}, {"role": "assistant", "content": "a"}]
-        for said in ("b", "hang", "c")
-    ]
+    rows = [[{"role": "user", "content": said}, {"role": "assistant", "content": "a"}] for said in ("b", "hang", "c")]
     with pytest.raises(ModelError, match=r"longer than 0\.5 seconds"):
         chat.encode([Dialog(turns) for turns in rows], 100)
     good, bad = chat.prompts([Dialog(rows[0][:1]), Dialog(rows[1][:1])], 100)

@@ -36,17 +36,13 @@ def spelling(texts: list[str]) -> Any:
             symbols.append(whole)
     vocabulary = {s: i for i, s in enumerate(dict.fromkeys(symbols))}
     plain = Tokenizer(
-        models.BPE(
-            vocabulary, list(dict.fromkeys(merges)), unk_token="<unk>", fuse_unk=True, byte_fallback=True
-        )
+        models.BPE(vocabulary, list(dict.fromkeys(merges)), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
     plain.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     plain.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
 def suffixed(texts: list[str]) -> Any:
@@ -62,9 +58,7 @@ def suffixed(texts: list[str]) -> Any:
     plain.normalizer = normalizers.Lowercase()
     plain.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     plain.decoder = decoders.BPEDecoder("</w>")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
 
 
 FAMILIES = {**tiny.TOKENIZERS, "byte-fallback": spelling, "word-ends": suffixed, "chat": tiny.chat_bpe}
@@ -152,9 +146,7 @@ def test_words_beside_a_passage_may_be_written_too(tokenizer: Any) -> None:
         assert STOP in guide.tokens(tuple(ids))
         assert guide.text(tuple(ids)) == text
     half = own_ids(tokenizer, "who is")
-    assert STOP not in guide.tokens(tuple(half)), (
-        "the words beside are no passage: they end at their end alone"
-    )
+    assert STOP not in guide.tokens(tuple(half)), "the words beside are no passage: they end at their end alone"
 
 
 def test_capitals_and_accents_come_back_from_the_passage() -> None:

@@ -41,9 +41,7 @@ def family(name: str, **settings: Any) -> Any:
     import transformers as hf
 
     torch.manual_seed(0)
-    config = getattr(hf, f"{name}Config")(
-        **{**SHAPE, **TAKEN.get(name, {}), **LEFT_ALONE.get(name, {}), **settings}
-    )
+    config = getattr(hf, f"{name}Config")(**{**SHAPE, **TAKEN.get(name, {}), **LEFT_ALONE.get(name, {}), **settings})
     model = hf.AutoModelForCausalLM.from_config(config).train()
     for parameter in model.parameters():
         if parameter.ndim == 1:  # norms and biases are all alike at first
@@ -55,9 +53,7 @@ def with_lora(model: Any, **settings: Any) -> Any:
     import peft
 
     torch.manual_seed(1)
-    config = peft.LoraConfig(
-        r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM", **settings
-    )
+    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM", **settings)
     model = peft.get_peft_model(model, config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -88,9 +84,7 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = decoder_layer._forward
 
-    def forward(
-        layer: Any, halves: Any, stock: Any, x: Tensor, attention_mask: Any = None, **more: Any
-    ) -> Any:
+    def forward(layer: Any, halves: Any, stock: Any, x: Tensor, attention_mask: Any = None, **more: Any) -> Any:
         return exact(halves, x, *more["position_embeddings"], attention_mask, None)
 
     assert original is not forward
@@ -127,8 +121,7 @@ def test_in_bf16_no_further_from_the_truth_than_stock(way: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(model(input_ids=ids, use_cache=False).logits.float(), ours)
     joined, stocks, all_ours = (
-        torch.cat([found[key].flatten() for key in true_grads])
-        for found in (true_grads, stock_grads, our_grads)
+        torch.cat([found[key].flatten() for key in true_grads]) for found in (true_grads, stock_grads, our_grads)
     )
     assert off(all_ours, joined) < 1.5 * off(stocks, joined)
 
@@ -231,7 +224,4 @@ def test_saved_adapters_are_those_of_the_stock_model(tmp_path: Path) -> None:
 def test_the_tiny_llama_is_taken(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    assert (
-        use_fast_layers(AutoModelForCausalLM.from_pretrained(tiny.save_model(tmp_path / "llama", "llama")))
-        == 2
-    )
+    assert use_fast_layers(AutoModelForCausalLM.from_pretrained(tiny.save_model(tmp_path / "llama", "llama"))) == 2

@@ -33,9 +33,7 @@ def test_masks_are_drawn_element_by_element() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(1,), (3,), (5, 7), (2, 3, 11)])
-def test_gradient_goes_through_the_mask_of_the_forward_pass(
-    shape: tuple[int, ...], dtype: torch.dtype
-) -> None:
+def test_gradient_goes_through_the_mask_of_the_forward_pass(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     torch.manual_seed(2)
     x = torch.ones(shape, dtype=dtype, requires_grad=True)
     y = CheapDropout(0.4)(x)

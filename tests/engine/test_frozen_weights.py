@@ -82,9 +82,7 @@ def test_low_rank_updates_train_as_before(tmp_path: Path) -> None:
     for short in (False, True):
         model = in_bf16_numbers(tiny.save_model(tmp_path / "llama", "llama"))
         torch.manual_seed(0)
-        config = peft.LoraConfig(
-            r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
-        )
+        config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
         model = peft.get_peft_model(model, config)
         assert not short or keep_frozen_in_bf16(model)
         ids = torch.arange(8, 28).view(2, 10)

@@ -113,9 +113,7 @@ def test_a_head_standardises_by_training_features(hidden: int) -> None:
     assert float(head.std.min()) >= 1e-3 * 0.999, "a feature that never changes is not blown up"
 
 
-def test_the_faster_dtype_is_measured_once_and_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_faster_dtype_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.dtype] = []
     speeds = {torch.float32: 3.0, torch.bfloat16: 1.0}
     monkeypatch.setattr(device, "_seconds", lambda dtype: asked.append(dtype) or speeds[dtype])
@@ -135,9 +133,7 @@ def test_the_faster_dtype_is_measured_once_and_remembered(
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"x": 3}'])
-def test_a_strange_memory_is_measured_over(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_strange_memory_is_measured_over(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_seconds", lambda dtype: 1.0)
     (tmp_path / "machine.json").write_text(text)
     assert find_machine("auto", tmp_path / "machine.json").dtype == "float32"

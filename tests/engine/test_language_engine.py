@@ -35,11 +35,7 @@ def load(folder: Path, **settings: Any) -> Any:
 
     kind = KINDS[folder.name]
     auto = {"decoder": hf.AutoModelForCausalLM, "encoder": hf.AutoModelForMaskedLM}
-    return (
-        auto.get(kind, hf.AutoModelForSeq2SeqLM)
-        .from_pretrained(folder, dtype=torch.float32, **settings)
-        .eval()
-    )
+    return auto.get(kind, hf.AutoModelForSeq2SeqLM).from_pretrained(folder, dtype=torch.float32, **settings).eval()
 
 
 def batch_for(model: Any, kind: str, rows: int = ROWS, length: int = LENGTH, seed: int = 1) -> dict[str, Any]:
@@ -61,9 +57,7 @@ def batch_for(model: Any, kind: str, rows: int = ROWS, length: int = LENGTH, see
 
 def expected(model: Any, batch: dict[str, Any], kind: str, front: int = 0) -> torch.Tensor:
     """rows x length weighted losses from stock logits, the `front` positions of a soft prompt left out."""
-    inputs = {
-        name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids") if name in batch
-    }
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "decoder_input_ids") if name in batch}
     logits = model(**inputs).logits.float()[:, front:]
     labels, weights = batch["labels"], batch["loss_weight"]
     if kind == "decoder":
@@ -124,9 +118,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_never_holds_the_logits_of_all_positions(
-    tmp_path: Path, grad: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_never_holds_the_logits_of_all_positions(tmp_path: Path, grad: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tiny.save_model(tmp_path / "llama", "llama", vocab_size=8000))
     monkeypatch.setitem(token_loss.LOGITS_HELD, "cpu", 8 * 8000)
     batch = batch_for(model, "decoder", rows=8, length=64)
@@ -193,13 +185,9 @@ def wrapped(model: Any, way: str, kind: str) -> Any:
     word = "CAUSAL_LM" if kind == "decoder" else "SEQ_2_SEQ_LM"
     torch.manual_seed(3)
     config: dict[str, Any] = {
-        "lora": lambda: peft.LoraConfig(
-            task_type=word, r=4, target_modules="all-linear", init_lora_weights=False
-        ),
+        "lora": lambda: peft.LoraConfig(task_type=word, r=4, target_modules="all-linear", init_lora_weights=False),
         "prompt": lambda: peft.PromptTuningConfig(task_type=word, num_virtual_tokens=5),
-        "p-tuning": lambda: peft.PromptEncoderConfig(
-            task_type=word, num_virtual_tokens=5, encoder_hidden_size=32
-        ),
+        "p-tuning": lambda: peft.PromptEncoderConfig(task_type=word, num_virtual_tokens=5, encoder_hidden_size=32),
         "prefix": lambda: peft.PrefixTuningConfig(task_type=word, num_virtual_tokens=5),
     }
     return peft.get_peft_model(model, config[way]()).eval()
@@ -269,9 +257,7 @@ def test_bf16_is_nearer_to_fp32_than_the_stock_loss(tmp_path: Path) -> None:
     due = cross_entropy(states @ output.weight.t(), targets, reduction="none")
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         ours = token_loss.output_losses(states, targets, output)
-        stock = cross_entropy(
-            torch.nn.functional.linear(states, output.weight).float(), targets, reduction="none"
-        )
+        stock = cross_entropy(torch.nn.functional.linear(states, output.weight).float(), targets, reduction="none")
     assert (ours - due).abs().mean() < (stock - due).abs().mean() / 1.5
     assert abs((ours - due).mean()) < 0.002 and ours.min() >= 0
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():

@@ -50,9 +50,7 @@ def test_embeddings_are_0_layers_count_through_and_norm_and_head_are_last(name: 
     depth = layer_of(model)
     assert set(depth) == {parameter for parameter, _ in model.named_parameters()}
     assert depth[before] == 0
-    counted = {
-        d for parameter, d in depth.items() if any(parameter.startswith(s.name) for s in stacks(model))
-    }
+    counted = {d for parameter, d in depth.items() if any(parameter.startswith(s.name) for s in stacks(model))}
     assert counted == set(range(1, layers + 1))
     last = {parameter for parameter, d in depth.items() if d == layers + 1}
     assert all(any(parameter.startswith(f"{place}.") for place in after) for parameter in last)

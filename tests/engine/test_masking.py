@@ -77,12 +77,8 @@ def test_in_training_they_are_drawn_anew_by_torch() -> None:
     torch.manual_seed(1)
     again = hide(given, MASK, VOCABULARY, False, False)["labels"]
     assert torch.equal(first, again) and not torch.equal(first, second)
-    times = sum(
-        (hide(given, MASK, VOCABULARY, False, False)["labels"][0, 1:61] != -100).int() for _ in range(400)
-    )
-    assert int(times.min()) > 25 and int(times.max()) < 100, (
-        "each token is hidden now and then: 60 times on average"
-    )
+    times = sum((hide(given, MASK, VOCABULARY, False, False)["labels"][0, 1:61] != -100).int() for _ in range(400))
+    assert int(times.min()) > 25 and int(times.max()) < 100, "each token is hidden now and then: 60 times on average"
 
 
 @pytest.mark.parametrize("fixed", [True, False])

@@ -93,8 +93,7 @@ def test_what_a_packed_batch_holds() -> None:
     for place, i in enumerate(picked):
         ids = examples.columns["input_ids"][i]
         row, start = (
-            int(x[0])
-            for x in ((batch["documents"] == place) & (batch["input_ids"] > 0)).nonzero(as_tuple=True)
+            int(x[0]) for x in ((batch["documents"] == place) & (batch["input_ids"] > 0)).nonzero(as_tuple=True)
         )
         span = slice(start, start + len(ids))
         assert batch["input_ids"][row, span].tolist() == ids.tolist()

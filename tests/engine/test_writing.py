@@ -58,9 +58,7 @@ def ids_of(name: str, count: int = 12, seed: int = 0) -> list[np.ndarray]:
     """Prompts of unlike lengths; those of decoders begin with the same twenty tokens."""
     _, tokenizer = parts(name)
     draw = np.random.default_rng(seed)
-    same = (
-        "the old house is big and lives in berlin . who keeps the cat ? " * 2 if name in tiny.DECODERS else ""
-    )
+    same = "the old house is big and lives in berlin . who keeps the cat ? " * 2 if name in tiny.DECODERS else ""
     out = []
     for _ in range(count):
         words = " ".join(draw.choice(tiny.WORDS, size=int(draw.integers(1, 14))))
@@ -82,9 +80,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     yield chosen
 
 
-def say(
-    model: Any, name: str, some: list[np.ndarray], machine: Machine = FP32, **settings: Any
-) -> list[Written]:
+def say(model: Any, name: str, some: list[np.ndarray], machine: Machine = FP32, **settings: Any) -> list[Written]:
     settings = {"max_new_tokens": 10, "token_budget": 4096, **settings}
     return write(model, parts(name)[1], some, machine=machine, **settings)
 
@@ -156,9 +152,7 @@ def test_prompts_that_share_nothing_are_read_whole(wrap: str) -> None:
 def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, some = make("llama"), ids_of("llama", 30)
     seen: list[int] = []
-    model.register_forward_pre_hook(
-        lambda _, args, given: seen.append(given["input_ids"].numel()), with_kwargs=True
-    )
+    model.register_forward_pre_hook(lambda _, args, given: seen.append(given["input_ids"].numel()), with_kwargs=True)
     together = say(model, "llama", some, max_new_tokens=1)
     shared, seen[:] = sum(seen), []
     monkeypatch.setattr(prompts, "SHARED", 10**9)
@@ -213,9 +207,7 @@ def test_beams_find_what_is_at_least_as_likely(name: str, sizes: dict[str, int])
     assert any(b.ids != a.ids for a, b in zip(greedy, wide))
     ended = say(model, name, some, max_new_tokens=5, num_beams=3)
     sizes["rows"] = 1
-    assert [one.ids for one in say(model, name, some, max_new_tokens=5, num_beams=3)] == [
-        o.ids for o in ended
-    ]
+    assert [one.ids for one in say(model, name, some, max_new_tokens=5, num_beams=3)] == [o.ids for o in ended]
     if name in tiny.DECODERS:
         for prompt, one in zip(some, wide):
             ids = torch.tensor([[*prompt.tolist(), *one.ids]])

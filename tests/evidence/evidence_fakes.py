@@ -109,9 +109,7 @@ class Spans:
 
     def tables(self, rows, answers):
         quality = self.quality(rows, answers)
-        words = np.array(
-            [max((len(span["text"].split()) for span in row["answers"]), default=0) for row in rows]
-        )
+        words = np.array([max((len(span["text"].split()) for span in row["answers"]), default=0) for row in rows])
         lines = []
         for name, low, high in (
             ("no answer", 0, 0),
@@ -161,8 +159,7 @@ PASSAGES = [
     "The HbA1c test shows the mean blood sugar of the last two to three months. For many adults with "
     "diabetes a value under 7 percent is the aim, though the aim differs from person to person.",
     "Metformin is usually the first medicine for type 2 diabetes. It lowers the sugar that the liver gives "
-    "off. Its most frequent side effect is an upset stomach, which often passes when it is taken with meals. "
-    * 4,
+    "off. Its most frequent side effect is an upset stomach, which often passes when it is taken with meals. " * 4,
 ]
 ASKED = [
     (0, "Where is insulin made?", "the beta cells of the pancreas"),
@@ -200,17 +197,13 @@ def span_answers(rows: Sequence[Row], share: float, seed: int) -> list[Answer]:
         elif roll < share + (1 - share) / 2:
             start = int(random.integers(0, 40))
             text = row["context"][start : start + 30].strip()
-            answers.append(
-                Answer(text, float(random.uniform(0.2, 0.95)), {"start": row["context"].index(text)})
-            )
+            answers.append(Answer(text, float(random.uniform(0.2, 0.95)), {"start": row["context"].index(text)}))
         else:
             answers.append(Answer("", float(random.uniform(0.3, 0.9))))
     return answers
 
 
-def curve(
-    train: Sequence[float], validation: Sequence[float], scores: Sequence[float] | None = None
-) -> list[dict]:
+def curve(train: Sequence[float], validation: Sequence[float], scores: Sequence[float] | None = None) -> list[dict]:
     """A learning curve, one scoring every 50 steps, half an epoch each."""
     scores = scores or [0.5 + 0.05 * place for place in range(len(train))]
     names = ("step", "epoch", "train_loss", "validation_loss", "validation_score")

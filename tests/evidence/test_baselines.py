@@ -80,9 +80,7 @@ def test_scripts_without_spaces_have_words_too():
 
 def test_always_no_answer():
     rows = span_rows(4)
-    assert all(
-        answer.prediction == "" and answer.confidence == 1 for answer in trivial(Spans.form, rows, rows)
-    )
+    assert all(answer.prediction == "" and answer.confidence == 1 for answer in trivial(Spans.form, rows, rows))
 
 
 def test_the_sentence_that_shares_most_with_the_question():
@@ -94,9 +92,7 @@ def test_the_sentence_that_shares_most_with_the_question():
         assert row["context"][start : start + len(answer.prediction)] == answer.prediction
     context = "Cats purr. Dogs bark. Dogs bite."
     ask = lambda question: Row("q", {"question": question, "context": context, "answers": []})
-    told = classical(
-        Spans.form, rows, [ask("Which dogs?"), ask("What is the capital of Peru?"), ask("Do they bite?")]
-    )
+    told = classical(Spans.form, rows, [ask("Which dogs?"), ask("What is the capital of Peru?"), ask("Do they bite?")])
     assert [answer.prediction for answer in told] == ["Dogs bark.", "", "Dogs bite."]
 
 
@@ -112,7 +108,4 @@ def test_names_for_reports():
 def test_ties_between_labels_fall_the_same_way_each_time():
     rows = label_rows(2, labels=["b", "a"])
     one, two = (Row("1", {"text": "", "label": label}) for label in ("b", "a"))
-    assert (
-        trivial(Labels.form, [one, two], rows)[0].prediction
-        == trivial(Labels.form, [two, one], rows)[0].prediction
-    )
+    assert trivial(Labels.form, [one, two], rows)[0].prediction == trivial(Labels.form, [two, one], rows)[0].prediction

@@ -34,9 +34,7 @@ def test_a_model_always_sure_and_right_six_times_in_ten():
 def test_a_model_that_knows_more_than_it_says():
     random = np.random.default_rng(0)
     confidence = random.uniform(0.4, 0.6, 1000)
-    assert (
-        calibration_finding(calibrate(answered(confidence), random.random(1000) < 0.9)).id == "underconfident"
-    )
+    assert calibration_finding(calibrate(answered(confidence), random.random(1000) < 0.9)).id == "underconfident"
 
 
 def test_known_error_by_hand():

@@ -25,9 +25,7 @@ def parts(text):
 def test_front_matter(content):
     facts, _ = parts(card(content, loading=LOADING))
     assert facts["library_name"] == "peft"
-    assert (
-        facts["base_model"] == "sentence-transformers/all-MiniLM-L6-v2" and facts["license"] == "apache-2.0"
-    )
+    assert facts["base_model"] == "sentence-transformers/all-MiniLM-L6-v2" and facts["license"] == "apache-2.0"
     assert facts["pipeline_tag"] in ("question-answering", "text-classification")
     assert "luthier" in facts["tags"]
     result = facts["model-index"][0]["results"][0]
@@ -70,9 +68,7 @@ def test_hostile_facts_break_neither_yaml_nor_tables():
     facts, body = parts(text)
     assert facts["license"].startswith("a: b")
     outside = re.sub(r"(`{3,})\w*\n.*?\n\1", "", body, flags=re.DOTALL)
-    assert "<script>" not in outside.replace("\\<script\\>", "") and "](javascript" not in outside.replace(
-        "\\]", ""
-    )
+    assert "<script>" not in outside.replace("\\<script\\>", "") and "](javascript" not in outside.replace("\\]", "")
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("| ")}
     assert widths == {3, 7}
 

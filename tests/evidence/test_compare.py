@@ -58,11 +58,7 @@ def test_groups_are_drawn_whole():
     two = {f"r{place}": float((place // 20) % 2) for place in range(200)}
     groups = {f"r{place}": place // 20 for place in range(200)}
     alone = compare([contender("one", one), contender("two", two)]).runs[1].difference
-    together = (
-        compare([contender("one", one, groups=groups), contender("two", two, groups=groups)])
-        .runs[1]
-        .difference
-    )
+    together = compare([contender("one", one, groups=groups), contender("two", two, groups=groups)]).runs[1].difference
     assert together[2] - together[1] > 3 * (alone[2] - alone[1])
 
 

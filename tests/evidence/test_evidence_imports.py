@@ -17,7 +17,5 @@ def test_importing_every_file_imports_nothing_heavy():
         ["import sys", *(f"import luthier.evidence.{name}" for name in names),
          f"print([name for name in {heavy!r} if name in sys.modules])"]
     )  # fmt: skip
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOM.parents[1], check=True
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOM.parents[1], check=True)
     assert run.stdout.strip() == "[]"

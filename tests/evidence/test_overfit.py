@@ -92,7 +92,5 @@ def test_overfitting_is_seen_through_noise():
 
 def test_points_may_lack_numbers_and_come_in_any_order():
     points = curve(FALLING, SETTLED)[::-1]
-    points.append(
-        {"step": 0, "epoch": 0.0, "train_loss": None, "validation_loss": 0.7, "validation_score": None}
-    )
+    points.append({"step": 0, "epoch": 0.0, "train_loss": None, "validation_loss": 0.7, "validation_score": None})
     assert ids(points) == ["healthy-fit"]

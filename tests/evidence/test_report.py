@@ -61,14 +61,8 @@ def test_it_is_one_small_file_that_loads_nothing(tmp_path, spans):
     assert path.stat().st_size < 500_000
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
     page = Page(spans)
-    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "video"} & set(
-        page.tags
-    )
-    pointing = [
-        (tag, value)
-        for tag, name, value in page.attributes
-        if name in ("href", "src", "xlink:href", "action")
-    ]
+    assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "video"} & set(page.tags)
+    pointing = [(tag, value) for tag, name, value in page.attributes if name in ("href", "src", "xlink:href", "action")]
     assert len(pointing) > 10 and all(value.startswith("#") for _, value in pointing)
     assert not re.search(r"https?://|url\((?!#)|@import|javascript:", spans)
     assert "default-src 'none'" in spans
@@ -94,9 +88,7 @@ def test_every_plot_has_words_and_a_table(spans, labels):
     for text in (spans, labels):
         drawings = re.findall(r"<svg [^>]*>", text)
         assert len(drawings) == 3
-        assert all(
-            'role="img"' in one and len(re.search('aria-label="([^"]+)"', one)[1]) > 30 for one in drawings
-        )
+        assert all('role="img"' in one and len(re.search('aria-label="([^"]+)"', one)[1]) > 30 for one in drawings)
         assert text.count("The figures in a table") == 3
         assert "<style" not in text[text.index("</head>") :]
 
@@ -168,9 +160,7 @@ def test_hostile_text_stays_text(labels, spans):
 
 def test_a_report_with_little_in_it():
     made = span_content(count=16)
-    bare = replace(
-        made, curve=(), calibration=None, chosen=None, tables=(), findings=(), recipe="", environment={}
-    )
+    bare = replace(made, curve=(), calibration=None, chosen=None, tables=(), findings=(), recipe="", environment={})
     text = render(bare)
     Page(text)
     assert "There is no learning curve" in text and 'id="rows"' not in text
@@ -179,9 +169,7 @@ def test_a_report_with_little_in_it():
 def test_huge_runs_stay_small():
     made = label_content(count=40)
     labels = [f"label {place}" for place in range(150)]
-    confusion = tuple(
-        (name, *(place * other % 7 for other in range(150))) for place, name in enumerate(labels)
-    )
+    confusion = tuple((name, *(place * other % 7 for other in range(150))) for place, name in enumerate(labels))
     big = replace(
         made,
         tables=[
@@ -201,8 +189,6 @@ def test_huge_runs_stay_small():
 
 def test_numbers_that_are_not_there():
     made = label_content(count=40)
-    points = [
-        {"step": 10, "epoch": None, "train_loss": None, "validation_loss": 0.5, "validation_score": None}
-    ]
+    points = [{"step": 10, "epoch": None, "train_loss": None, "validation_loss": 0.5, "validation_score": None}]
     text = render(replace(made, curve=points, calibration=calibrate([Answer("x", 1.0)], np.array([True]))))
     assert not re.search(r"\bnan\b", text)

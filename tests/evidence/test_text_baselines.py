@@ -48,9 +48,7 @@ def test_the_commonest_text_or_none() -> None:
 
 def test_messages_are_compared_by_what_was_said() -> None:
     def row(i: int, *said: str, answer: str) -> Row:
-        turns = [
-            {"role": "user" if k % 2 == 0 else "assistant", "content": text} for k, text in enumerate(said)
-        ]
+        turns = [{"role": "user" if k % 2 == 0 else "assistant", "content": text} for k, text in enumerate(said)]
         return Row(str(i), {"messages": turns, "answer": answer})
 
     train = [

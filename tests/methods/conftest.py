@@ -27,6 +27,5 @@ def grid(tmp_path_factory: pytest.TempPathFactory, bases: dict[str, Path]) -> di
         patch.setenv("LUTHIER_HOME", str(place / "home"))
         patch.setattr("luthier.run.prove.write_report", lambda path, content: path.write_text("<html>"))
         return {
-            cell: luthier.train(recipe(place, bases[cell.model], cell), out=place / "-".join(cell))
-            for cell in CELLS
+            cell: luthier.train(recipe(place, bases[cell.model], cell), out=place / "-".join(cell)) for cell in CELLS
         }

@@ -61,7 +61,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "soft-prompt": {"num_virtual_tokens": 8},
     "few-shot": {"k": 2},
 }
-HARD = ("seq2seq", "soft-prompt")  # a decoder that is itself frozen: more tokens in front, and more steps
 LANGUAGE = {"max_length": 160, "max_new_tokens": 20}
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "question-answering": {"stride": 8},
@@ -112,9 +111,7 @@ def recipe(place: Path, model: Path, cell: Cell, **settings: Any) -> dict[str, A
         write(train, rows)
         write(validation, [*rows, *({**row, "id": f"{row['id']} again"} for row in rows)])
     speaks = cell.model in (*tiny.DECODERS, *tiny.ENCODER_DECODERS)
-    epochs = EPOCHS.get(cell.method, 40) * (3 if (cell.task, cell.method) == HARD else 1)
-    if (cell.task, cell.method) == HARD:
-        settings = {"num_virtual_tokens": 32, **settings}
+    epochs = EPOCHS.get(cell.method, 40)
     return {
         "model": str(model),
         "task": {"name": cell.task, "max_length": 400 if speaks else 64, **TASK_SETTINGS.get(cell.task, {})},

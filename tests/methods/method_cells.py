@@ -58,9 +58,7 @@ def loaded(method: Method, folder: Path, name: str, auto_class: str) -> Any:
         from luthier.engine.heads import head_parameters
 
         with torch.no_grad():
-            for parameter, new in zip(
-                head_parameters(model, head).values(), head_parameters(other, head).values()
-            ):
+            for parameter, new in zip(head_parameters(model, head).values(), head_parameters(other, head).values()):
                 parameter.copy_(new)
         return model
 

@@ -75,9 +75,7 @@ def test_only_adapters_and_head_train_and_the_graph_begins_at_the_first_adapter(
 
 def test_sizes_follow_the_width_or_the_number_given() -> None:
     for options, size in (({}, 8), ({"reduction_factor": 2}, 16), ({"bottleneck": 5}, 5)):
-        model = make("adapter", **options).apply(
-            architectures.stock("bert", SEQUENCE), architectures.head(SEQUENCE)
-        )
+        model = make("adapter", **options).apply(architectures.stock("bert", SEQUENCE), architectures.head(SEQUENCE))
         assert {adapter.down.out_features for adapter in bottlenecks(model)} == {size}
     assert make("adapter").options.size(768) == 48
 
@@ -152,6 +150,23 @@ def test_a_class_without_known_places_is_refused_by_its_name() -> None:
     assert "no output projection" in str(caught.value)
 
 
+@pytest.mark.parametrize("places", ["pfeiffer", "houlsby"])
+def test_faster_layers_do_not_pass_an_adapter_by(places: str) -> None:
+    """On a CPU in bf16 the layers of some decoders are computed in one go: those with adapters must not be."""
+    from luthier.engine.decoder_layer import use_fast_layers
+
+    causal, batch = "AutoModelForCausalLM", {**architectures.rows("llama"), "use_cache": False}
+    assert use_fast_layers(architectures.stock("llama", causal)) == 2, "or this proves nothing"
+    model = make("adapter", places=places).apply(architectures.stock("llama", causal), architectures.head(causal))
+    use_fast_layers(model)
+    for adapter in bottlenecks(model):
+        nn.init.normal_(adapter.up.weight)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with_adapters = given(model, batch)
+        with without_bottlenecks(model):
+            assert float((given(model, batch) - with_adapters).abs().max()) > 0.1
+
+
 def test_it_cannot_be_merged_and_says_so() -> None:
     method = make("adapter")
     with pytest.raises(ModelError, match="cannot be merged"):
@@ -163,7 +178,5 @@ def test_a_masked_language_head_is_saved_without_its_tied_decoder(tmp_path: Path
     folder = saved(method, tuned(method, "bert", "AutoModelForMaskedLM"), tmp_path / "model")
     held = load_file(folder / "adapter.safetensors")
     assert "cls.predictions.transform.dense.weight" in held
-    assert not [
-        name for name, t in held.items() if t.shape == (architectures.VOCABULARY, architectures.WIDTH)
-    ]
+    assert not [name for name, t in held.items() if t.shape == (architectures.VOCABULARY, architectures.WIDTH)]
     assert bytes_of(folder) < 30_000

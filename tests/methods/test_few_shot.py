@@ -97,10 +97,7 @@ def test_a_prompt_of_ones_own_is_filled_and_other_braces_stay(tmp_path: Path) ->
     path.write_text('Answer as JSON {"label": ...}, {0} too.\nText: {text} {text}\n')
     method = few(prompt=str(path))
     method.check_prompt(["text", "other"])
-    assert (
-        method.request({"text": "a {b} c"})
-        == 'Answer as JSON {"label": ...}, {0} too.\nText: a {b} c a {b} c'
-    )
+    assert method.request({"text": "a {b} c"}) == 'Answer as JSON {"label": ...}, {0} too.\nText: a {b} c a {b} c'
     assert few().request({"text": "a"}) is None
 
 
@@ -146,9 +143,7 @@ def test_what_does_not_fit_costs_examples_first(name: str, kind: str, tmp_path: 
         text = tokenizer.decode(note.prompt.tolist(), clean_up_tokenization_spaces=False)
         counts[k] = text.count("Text: ")
         assert task.ask(rows[11]) in text
-        assert text.index(task.ask(rows[11])) == max(
-            text.index(task.ask(rows[11])), text.rindex("Which label")
-        )
+        assert text.index(task.ask(rows[11])) == max(text.index(task.ask(rows[11])), text.rindex("Which label"))
         sizes[k] = len(note.prompt)
     assert (counts[0], counts[1]) == (1, 2)
     assert 2 < counts[20] < 12

@@ -26,9 +26,7 @@ from luthier.runs import read_json, read_jsonl, read_log, sha256_of, write_json
 from luthier.serve import Tuned
 from luthier.tasks import TASKS
 
-ONE_EACH = [
-    Cell("classification", method, "bert") for method in ("full", "frozen", "adapter", "lora", "soft-prompt")
-]
+ONE_EACH = [Cell("classification", method, "bert") for method in ("full", "frozen", "adapter", "lora", "soft-prompt")]
 ids = "-".join
 
 
@@ -44,9 +42,7 @@ def test_the_grid_is_whole() -> None:
     assert len(TASKS) * len(METHODS) == 42
     assert len(GRID) == len({cell[:2] for cell in GRID}) == 36
     assert len(REFUSED) == 6
-    assert {cell[:2] for cell in GRID} | set(REFUSED) == {
-        (task, method) for task in TASKS for method in METHODS
-    }
+    assert {cell[:2] for cell in GRID} | set(REFUSED) == {(task, method) for task in TASKS for method in METHODS}
     assert {cell.model for cell in CELLS} >= {*tiny.ARCHITECTURES, *tiny.DECODERS, *tiny.ENCODER_DECODERS}
 
 
@@ -156,9 +152,7 @@ def test_a_new_process_loads_every_one_and_gives_the_answers_of_the_one_in_memor
         else:
             inside = read_jsonl(grid[cell].folder.predictions / "validation.jsonl")[:ROWS]
         assert len(given[folder]) == ROWS
-        said = [
-            [[line["prediction"], line["confidence"]] for line in lines] for lines in (inside, given[folder])
-        ]
+        said = [[[line["prediction"], line["confidence"]] for line in lines] for lines in (inside, given[folder])]
         if not same(*said):
             other.append((cell, *said))
     assert not other
@@ -187,9 +181,7 @@ def test_the_card_of_each_answers_the_same_where_luthier_cannot_be_imported(grid
     for cell in CELLS:
         rows = [{k: v for k, v in row.items() if k != "id"} for row in asked(cell.task, ROWS + 6)[-6:]]
         if cell.task == "question-answering":  # passages of more than one window
-            rows = [
-                {**row, "context": f"{row['context']} {rows[i - 1]['context']}"} for i, row in enumerate(rows)
-            ]
+            rows = [{**row, "context": f"{row['context']} {rows[i - 1]['context']}"} for i, row in enumerate(rows)]
         jobs[str(grid[cell].folder.model)] = rows
     given = run_apart(CARD_RUNNER, jobs)
     assert len(given) == len(CELLS)
@@ -216,9 +208,7 @@ def test_a_frozen_backbone_is_the_base_bit_for_bit(grid, bases, cell) -> None:
     assert float(head["mean"].abs().max()) > 0
 
 
-@pytest.mark.parametrize(
-    "cell", [c for c in CELLS if c.method in ("lora", "adapter", "soft-prompt")], ids=ids
-)
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.method in ("lora", "adapter", "soft-prompt")], ids=ids)
 def test_every_base_weight_is_left_as_it_was_and_none_is_saved(grid, bases, cell) -> None:
     base = load_file(bases[cell.model] / "model.safetensors")
     tuned = grid[cell].tuned("float32").model
@@ -227,9 +217,7 @@ def test_every_base_weight_is_left_as_it_was_and_none_is_saved(grid, bases, cell
     for name, tensor in stock.state_dict().items():
         plain = name.replace("base_layer.", "").replace("original_module.", "")
         known = next((n for n in (plain, plain.split(".", 1)[-1], f"model.{plain}") if n in base), None)
-        if known and not any(
-            part in name for part in ("modules_to_save", "adapter", "cls.predictions", "lora_")
-        ):
+        if known and not any(part in name for part in ("modules_to_save", "adapter", "cls.predictions", "lora_")):
             assert torch.equal(tensor, base[known]), name
             seen += 1
     assert seen >= 0.6 * len(base)
@@ -240,9 +228,7 @@ def test_every_base_weight_is_left_as_it_was_and_none_is_saved(grid, bases, cell
 def test_full_tuning_moves_every_part_of_the_model(grid, bases) -> None:
     checked = 0
     for cell in (c for c in CELLS if c.method == "full"):
-        base, saved = (
-            load_file(p / "model.safetensors") for p in (bases[cell.model], grid[cell].folder.model)
-        )
+        base, saved = (load_file(p / "model.safetensors") for p in (bases[cell.model], grid[cell].folder.model))
         pairs = [(n, t, base.get(n, base.get(n.split(".", 1)[-1]))) for n, t in saved.items()]
         pairs = [(n, t, old) for n, t, old in pairs if old is not None and old.shape == t.shape]
         still = [n for n, t, old in pairs if torch.equal(t, old)]
@@ -251,9 +237,7 @@ def test_full_tuning_moves_every_part_of_the_model(grid, bases) -> None:
     assert checked >= 200
 
 
-def corrupted(
-    folder: Path, place: Path, file: str, change: Callable[[dict[str, torch.Tensor]], None]
-) -> Path:
+def corrupted(folder: Path, place: Path, file: str, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
     """A copy whose `file` holds other tensors, with a manifest that agrees: the sums alone would not notice."""
     copy = place / "copy"
     shutil.rmtree(copy, ignore_errors=True)
@@ -365,6 +349,7 @@ def test_a_lora_target_by_name_touches_those_alone(models) -> None:
     updates = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names if "lora_" in name}
     assert updates == {"query", "value"}
     assert all("lora_" in name or "modules_to_save" in name for name in names)
-    assert {
-        name.split(".modules_to_save")[0].rsplit(".", 1)[-1] for name in names if "modules_to_save" in name
-    } == {"classifier", "pooler"}
+    assert {name.split(".modules_to_save")[0].rsplit(".", 1)[-1] for name in names if "modules_to_save" in name} == {
+        "classifier",
+        "pooler",
+    }

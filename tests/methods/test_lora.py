@@ -51,6 +51,27 @@ def test_merged_it_is_the_stock_class_and_answers_the_same(name: str, options: d
     assert torch.equal(before.argmax(-1), after.argmax(-1))
 
 
+def test_a_base_held_in_bf16_is_merged_in_fp32() -> None:
+    from luthier.engine.frozen_weights import keep_frozen_in_bf16
+
+    causal, batch = "AutoModelForCausalLM", architectures.rows("llama")
+    stock = architectures.stock("llama", causal)
+    with torch.no_grad():
+        for parameter in stock.parameters():
+            parameter.copy_(parameter.bfloat16())
+    method = make("lora", rank=4)
+    model = method.apply(stock, architectures.head(causal)).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    assert keep_frozen_in_bf16(model) > 0
+    with torch.no_grad():
+        before = given(model, batch)
+        merged = method.merge(model)
+        assert {p.dtype for p in merged.parameters()} == {torch.float32}
+        assert float((given(merged, batch) - before).abs().max()) <= 1e-4
+
+
 def test_nothing_frozen_gets_a_gradient_and_the_graph_begins_at_the_first_update() -> None:
     model = tuned(make("lora", rank=4), "bert", SEQUENCE)
     for name, parameter in model.named_parameters():
@@ -70,9 +91,7 @@ def test_scaling_follows_rank_or_its_root() -> None:
         ({"alpha": 8, "rank": 4}, 2.0),
         ({"alpha": 8, "rank": 4, "use_rslora": True}, 4.0),
     ):
-        model = make("lora", **options).apply(
-            architectures.stock("bert", "AutoModel"), architectures.head("AutoModel")
-        )
+        model = make("lora", **options).apply(architectures.stock("bert", "AutoModel"), architectures.head("AutoModel"))
         layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
         assert {layer.scaling["default"] for layer in layers} == {scale}
 

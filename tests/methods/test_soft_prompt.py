@@ -16,12 +16,7 @@ KINDS = ("prompt", "prefix", "p-tuning")
 TASKS = (SEQUENCE, "AutoModelForTokenClassification", "AutoModelForQuestionAnswering", "AutoModel")
 CELLS = [
     *((name, task, kind) for name in ("bert", "roberta") for task in TASKS for kind in KINDS),
-    *(
-        (name, task, kind)
-        for name in ("distilbert", "modernbert")
-        for task in TASKS
-        for kind in ("prompt", "p-tuning")
-    ),
+    *((name, task, kind) for name in ("distilbert", "modernbert") for task in TASKS for kind in ("prompt", "p-tuning")),
     *((name, SEQUENCE, "prompt") for name in ("electra", "albert", "deberta", "deberta-v2", "mpnet")),
     *((name, "AutoModelForCausalLM", kind) for name in architectures.DECODERS for kind in KINDS),
     *((name, "AutoModelForSeq2SeqLM", kind) for name in ("t5", "bart") for kind in KINDS),
@@ -31,9 +26,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("name", "auto_class", "kind"), CELLS)
-def test_it_learns_comes_back_and_bears_padding(
-    name: str, auto_class: str, kind: str, tmp_path: Path
-) -> None:
+def test_it_learns_comes_back_and_bears_padding(name: str, auto_class: str, kind: str, tmp_path: Path) -> None:
     method, batch = make("soft-prompt", kind=kind, num_virtual_tokens=5), architectures.rows(name)
     model = tuned(method, name, auto_class)
     again = loaded(method, saved(method, model, tmp_path / "model"), name, auto_class)
@@ -63,9 +56,7 @@ def test_all_kinds_and_families_are_among_them() -> None:
 @pytest.mark.parametrize("name", ["distilbert", "albert", "deberta-v2", "mpnet", "modernbert"])
 def test_a_prefix_is_refused_by_classes_that_take_no_keys_and_values(name: str) -> None:
     with pytest.raises(ModelError, match="takes no keys and values") as caught:
-        make("soft-prompt", kind="prefix").apply(
-            architectures.stock(name, SEQUENCE), architectures.head(SEQUENCE)
-        )
+        make("soft-prompt", kind="prefix").apply(architectures.stock(name, SEQUENCE), architectures.head(SEQUENCE))
     assert "method.kind: prompt" in caught.value.fix
 
 
@@ -73,9 +64,7 @@ def test_a_prefix_is_refused_by_classes_that_take_no_keys_and_values(name: str) 
 def test_a_class_that_scales_its_word_embeddings_is_not_silently_given_unscaled_ones(kind: str) -> None:
     seq2seq = "AutoModelForSeq2SeqLM"
     with pytest.raises(ModelError, match="does something to word embeddings") as caught:
-        make("soft-prompt", kind=kind).apply(
-            architectures.stock("marian", seq2seq), architectures.head(seq2seq)
-        )
+        make("soft-prompt", kind=kind).apply(architectures.stock("marian", seq2seq), architectures.head(seq2seq))
     assert "method.kind: prefix" in caught.value.fix
 
 
@@ -149,9 +138,7 @@ def test_a_network_may_make_a_prefix_and_only_what_it_made_is_kept(tmp_path: Pat
 def test_a_prompt_begins_as_words_and_a_prefix_as_their_keys_and_values() -> None:
     model = architectures.stock("bert", SEQUENCE)
     words = model.bert.embeddings.word_embeddings.weight
-    prompt = make("soft-prompt", kind="prompt", num_virtual_tokens=6).apply(
-        model, architectures.head(SEQUENCE)
-    )
+    prompt = make("soft-prompt", kind="prompt", num_virtual_tokens=6).apply(model, architectures.head(SEQUENCE))
     begun = prompt.prompt_encoder["default"].embedding.weight
     assert all(any(torch.equal(token, word) for word in words) for token in begun)
     # A prefix of words is what the same words in front of the text are to the tokens after them.
@@ -194,12 +181,21 @@ def test_virtual_tokens_count_towards_what_the_model_reads() -> None:
     assert make("lora").offset == 0
 
 
-@pytest.mark.parametrize(("name", "kind"), [("bert", "PREFIX_TUNING"), ("distilbert", "PROMPT_TUNING")])
-def test_auto_is_a_prefix_where_the_class_takes_one(name: str, kind: str, tmp_path: Path) -> None:
+AUTO = {
+    "bert": "PREFIX_TUNING",
+    "distilbert": "PROMPT_TUNING",
+    "t5": "PROMPT_TUNING",
+    "marian": "PREFIX_TUNING",
+}
+
+
+@pytest.mark.parametrize("name", AUTO)
+def test_auto_is_a_prefix_before_a_stack_a_prompt_before_two_or_what_the_class_takes(name: str, tmp_path: Path) -> None:
     method, batch = make("soft-prompt", num_virtual_tokens=5), architectures.rows(name)
-    model = tuned(method, name, SEQUENCE)
-    assert model.peft_config["default"].peft_type == kind
-    again = loaded(method, saved(method, model, tmp_path / "model"), name, SEQUENCE)
+    auto_class = SEQUENCE if name in architectures.ENCODERS else architectures.language(name)
+    model = tuned(method, name, auto_class)
+    assert model.peft_config["default"].peft_type == AUTO[name]
+    again = loaded(method, saved(method, model, tmp_path / "model"), name, auto_class)
     with torch.no_grad():
         assert torch.allclose(given(again, batch), given(model, batch), atol=2e-6)
 

@@ -66,9 +66,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = Tokenizer(models.BPE({s: i for i, s in enumerate(symbols)}, [("t", "h"), ("th", "e")]))
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=plain, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(symbols),

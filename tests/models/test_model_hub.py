@@ -119,9 +119,7 @@ def ask(hub: Hub, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[s
             "HF_HUB_DISABLE_XET": "1",
         }
         environment = {**os.environ, **settings, **quiet, **more}
-        return subprocess.run(
-            [sys.executable, "-c", program, name], env=environment, capture_output=True, text=True
-        )
+        return subprocess.run([sys.executable, "-c", program, name], env=environment, capture_output=True, text=True)
 
     return run
 
@@ -165,11 +163,7 @@ def test_refused_before_the_weights_come(hub: Hub, ask: Callable) -> None:
     (hub.folder / "config.json").write_text(json.dumps(config))
     (hub.folder / "model.safetensors").unlink()
     answer = ask("org/tiny", HF_HOME=str(hub.folder.parent / "third"))
-    assert (
-        answer.returncode == 2
-        and "org/tiny@refs/pr/N" in answer.stdout
-        and "pytorch_model.bin" in answer.stdout
-    )
+    assert answer.returncode == 2 and "org/tiny@refs/pr/N" in answer.stdout and "pytorch_model.bin" in answer.stdout
     assert not [name for name in downloaded(hub) if name.endswith((".bin", ".py", ".safetensors", ".onnx"))]
 
 

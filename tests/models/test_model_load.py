@@ -28,9 +28,7 @@ def without(folder: Path, *names: str) -> None:
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_a_new_head_is_quiet(
-    bert: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_new_head_is_quiet(bert: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     source = resolve(str(bert))
     model = load_pretrained(source, AutoModelForSequenceClassification, head=("classifier",), num_labels=3)
     assert model.classifier.out_features == 3 and model.dtype == torch.float32
@@ -48,9 +46,7 @@ def test_the_weights_are_the_folders(bert: Path, llama: Path) -> None:
 
 
 def test_a_head_that_was_not_named_is_refused(bert: Path) -> None:
-    with pytest.raises(
-        ModelError, match="2 tensors that BertForSequenceClassification needs are not in the weights"
-    ):
+    with pytest.raises(ModelError, match="2 tensors that BertForSequenceClassification needs are not in the weights"):
         load_pretrained(resolve(str(bert)), AutoModelForSequenceClassification)
 
 
@@ -73,9 +69,7 @@ def test_another_shape_is_refused_in_the_backbone_and_renewed_in_the_head(
 ) -> None:
     with pytest.raises(ModelError, match="another shape"):
         load_pretrained(resolve(str(copy(bert, intermediate_size=64))), AutoModel)
-    two = load_pretrained(
-        resolve(str(bert)), AutoModelForSequenceClassification, head=("classifier",), num_labels=2
-    )
+    two = load_pretrained(resolve(str(bert)), AutoModelForSequenceClassification, head=("classifier",), num_labels=2)
     two.save_pretrained(tmp_path / "two")
     source = resolve(str(tmp_path / "two"))
     five = load_pretrained(source, AutoModelForSequenceClassification, head=("classifier",), num_labels=5)
@@ -86,9 +80,7 @@ def test_another_shape_is_refused_in_the_backbone_and_renewed_in_the_head(
 
 def test_a_task_that_the_model_cannot_do(bert: Path, copy: Callable[..., Path]) -> None:
     folder = copy(bert, model_type="t5")
-    with pytest.raises(
-        ModelError, match=r"cannot load it as AutoModelForQuestionAnswering|are not in the weights"
-    ):
+    with pytest.raises(ModelError, match=r"cannot load it as AutoModelForQuestionAnswering|are not in the weights"):
         load_pretrained(resolve(str(folder)), AutoModelForQuestionAnswering, head=("qa_outputs",))
 
 

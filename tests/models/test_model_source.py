@@ -50,9 +50,7 @@ def test_sha256_is_the_weights_own_and_follows_a_change(bert: Path, copy: Callab
     assert resolve(str(folder)).sha256 != before
 
 
-def test_relative_folders_run_folders_and_the_base(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_folders_run_folders_and_the_base(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "runs" / "0001"
     run.mkdir(parents=True)
     (run / "model").symlink_to(bert)

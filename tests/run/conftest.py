@@ -35,9 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def recipe(models: dict[str, Path], data: dict[str, Path]) -> Callable[..., dict[str, Any]]:
     """`recipe(task, method, **train)`: a recipe that takes a second; dropout as the model has it."""
 
-    def make(
-        task: str = "classification", method: str = "full", seed: int = 7, **train: Any
-    ) -> dict[str, Any]:
+    def make(task: str = "classification", method: str = "full", seed: int = 7, **train: Any) -> dict[str, Any]:
         windows = {"stride": 8} if task == "question-answering" else {}
         return {
             "model": str(models["bert"]),
@@ -71,9 +69,7 @@ def run_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory, recipe: Callable[..., dict[str, Any]], run_home: Path
-) -> dict:
+def runs(tmp_path_factory: pytest.TempPathFactory, recipe: Callable[..., dict[str, Any]], run_home: Path) -> dict:
     """(task, method) -> a finished Run. Read only."""
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:

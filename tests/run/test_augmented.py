@@ -8,9 +8,7 @@ import luthier
 from luthier.runs import read_json, read_jsonl
 
 
-def test_made_rows_stand_in_training_alone_and_the_report_says_what_they_brought(
-    recipe, tmp_path: Path
-) -> None:
+def test_made_rows_stand_in_training_alone_and_the_report_says_what_they_brought(recipe, tmp_path: Path) -> None:
     made = recipe("question-answering", epochs=1)
     augment = [{"name": "distractors", "share": 0.5}, {"name": "unanswerable", "share": 0.25}]
     run = luthier.train({**made, "data": {**made["data"], "augment": augment}}, out=tmp_path / "run")

@@ -43,9 +43,7 @@ def first(recipe, tmp_path_factory) -> luthier.Run:
     rows = (json.dumps({"id": row.id, **row.fields}) + "\n" for row in tiny.reviews(500))
     (place / "rows.jsonl").write_text("".join(rows))
     made = recipe(epochs=10, early_stopping_patience=0, save_steps="epoch", eval_steps="epoch")
-    return luthier.train(
-        {**made, "data": {**made["data"], "train": str(place / "rows.jsonl")}}, out=place / "run"
-    )
+    return luthier.train({**made, "data": {**made["data"], "train": str(place / "rows.jsonl")}}, out=place / "run")
 
 
 def going_on(recipe: Any, first: luthier.Run, newer: Path, **train: Any) -> dict[str, Any]:
@@ -53,9 +51,7 @@ def going_on(recipe: Any, first: luthier.Run, newer: Path, **train: Any) -> dict
     return {**made, "model": str(first.path), "data": {**made["data"], "train": str(newer)}}
 
 
-def test_it_goes_on_from_the_head_it_had_and_adds_a_label_behind(
-    recipe, first, newer, tmp_path: Path
-) -> None:
+def test_it_goes_on_from_the_head_it_had_and_adds_a_label_behind(recipe, first, newer, tmp_path: Path) -> None:
     """At a learning rate of next to nothing the model is the earlier one: old labels' weights are in their old rows."""
     run = luthier.train(going_on(recipe, first, newer, learning_rate=1e-9), out=tmp_path / "run")
     tuned = run.tuned("float32")
@@ -115,9 +111,7 @@ def test_what_cannot_be_gone_on_with_is_refused(recipe, first, newer, data, tmp_
         luthier.train(going_on(recipe, frozen, newer), out=tmp_path / "b")
 
 
-def test_old_rows_that_changed_stop_replay_and_are_said_otherwise(
-    recipe, newer, data, tmp_path: Path
-) -> None:
+def test_old_rows_that_changed_stop_replay_and_are_said_otherwise(recipe, newer, data, tmp_path: Path) -> None:
     copy = tmp_path / "rows.jsonl"
     copy.write_bytes(data["classification"].read_bytes())
     made = recipe(epochs=0.5)

@@ -65,9 +65,7 @@ def test_training_that_teaches_nothing(tmp_path: Path) -> None:
 
 def test_names_for_numbers_reach_the_reader(tmp_path: Path) -> None:
     rows = [{**row, "tags": [1, *[0] * 7]} for row in tagged(120, "ab")]
-    assert ("numbered-tags", "tags[0]") in codes(
-        prepared("token-classification", tmp_path, {"train": rows}), "error"
-    )
+    assert ("numbered-tags", "tags[0]") in codes(prepared("token-classification", tmp_path, {"train": rows}), "error")
     found = prepared("token-classification", tmp_path, {"train": rows}, label_names=["O", "B-a"])
     assert found.errors == [] and found.splits["train"][0]["tags"][0] == "B-a"
     assert found.format == "jsonl (tokens, BIO)"

@@ -39,8 +39,7 @@ def text(example: dict[str, Any], mark: str | None = None) -> str:
 
 def test_a_dialog_shows_what_is_learned_of_it(made: Path) -> None:
     lines = [
-        {"messages": [*row["messages"], {"role": "assistant", "content": row["answer"]}]}
-        for row in tiny.chats(12)
+        {"messages": [*row["messages"], {"role": "assistant", "content": row["answer"]}]} for row in tiny.chats(12)
     ]
     found = preview(recipe(made, "llama", "generation", lines), rows=3)
     assert (found["rows"], found["split"], found["errors"], len(found["examples"])) == (12, "train", 0, 3)
@@ -68,9 +67,7 @@ def test_a_span_is_shown_in_the_window_that_holds_it(made: Path) -> None:
         }
         for row in tiny.questions(4)
     ]
-    found = preview(recipe(made, "bert", "question-answering", lines, max_length=24, stride=6), rows=12)[
-        "examples"
-    ]
+    found = preview(recipe(made, "bert", "question-answering", lines, max_length=24, stride=6), rows=12)["examples"]
     assert len(found) > 12  # several windows a row
     for row, line in zip(range(12), lines):
         own = [example for example in found if example["line"] == row + 1]
@@ -98,9 +95,7 @@ def test_two_texts_stand_apart(made: Path) -> None:
     assert [part["name"] for part in first["inputs"]] == ["", "answer"]
     assert text(first, "learned").strip() == rows[0]["target"] + "</s>"
     rows = tiny.rows_for("embedding", 4)
-    first = preview(recipe(made, "bert", "embedding", [dict(row.fields) for row in rows]), rows=1)[
-        "examples"
-    ][0]
+    first = preview(recipe(made, "bert", "embedding", [dict(row.fields) for row in rows]), rows=1)["examples"][0]
     assert [part["name"] for part in first["inputs"]] == ["anchor", "positive"]
     assert first["target"] == ""
 
@@ -112,9 +107,7 @@ def test_a_row_that_cannot_be_shown_says_why(made: Path) -> None:
         "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    lines = [
-        {"prompt": f"where is {who} ?", "completion": "here ."} for who in ("ben", "anna", *tiny.NAMES[2:12])
-    ]
+    lines = [{"prompt": f"where is {who} ?", "completion": "here ."} for who in ("ben", "anna", *tiny.NAMES[2:12])]
     found = preview(recipe(made, "llama", "generation", lines, chat_template=str(template)), rows=3)
     assert [example["refused"] for example in found["examples"]] == ["", "no anna here", ""]
     assert found["errors"] == 1

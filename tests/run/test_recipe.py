@@ -360,9 +360,7 @@ def test_overrides_are_blamed_for_what_they_set(tmp_path: Path) -> None:
     for override, words in cases.items():
         said = refusal(file, text, "seed=3", override)
         assert said.startswith(f"--set {override}: ") and words in said, said
-    recipe = read_recipe(
-        file, Recipe, ["method=frozen", "method.hidden=8", "train.epochs=0.5", "data.train=[a, b]"]
-    )
+    recipe = read_recipe(file, Recipe, ["method=frozen", "method.hidden=8", "train.epochs=0.5", "data.train=[a, b]"])
     assert recipe.method.hidden == 8 and recipe.train.epochs == 0.5 and recipe.data.train == ["a", "b"]
     short = write(file, "model: minilm\ntask: classification\ndata: {train: a.csv}\n")
     assert read_recipe(short, Recipe, ["task.max_length=64"]).task.max_length == 64

@@ -103,9 +103,7 @@ def test_scores_have_intervals_and_stand_beside_baselines(runs, cell) -> None:
         assert 0 <= line["confidence"] <= 1
         assert {"prediction", "expected", "quality", "file", "line"} <= set(line)
     primary = "accuracy" if cell[0] == "classification" else "f1"
-    assert sum(line["quality"] for line in lines) / len(lines) == pytest.approx(
-        test["scores"][primary], abs=1e-5
-    )
+    assert sum(line["quality"] for line in lines) / len(lines) == pytest.approx(test["scores"][primary], abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", RUNS, ids="-".join)
@@ -163,9 +161,7 @@ def test_another_seed_gives_other_weights_and_the_same_splits(runs, recipe, tmp_
     one, other = runs["classification", "full"], luthier.train(recipe(seed=8), out=tmp_path / "other")
     assert weights(one) != weights(other)
     assert one.folder.splits.read_bytes() == other.folder.splits.read_bytes()
-    tokens = [
-        [e["tokens"] for e in read_log(run.folder.events) if e["event"] == "step"] for run in (one, other)
-    ]
+    tokens = [[e["tokens"] for e in read_log(run.folder.events) if e["event"] == "step"] for run in (one, other)]
     assert tokens[0] != tokens[1], "the rows come in another order, too"
 
 
@@ -337,9 +333,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("spoil", FAULTS.values(), ids=FAULTS)
-def test_data_with_errors_is_refused_before_weights_are_loaded(
-    recipe, tmp_path: Path, monkeypatch, spoil
-) -> None:
+def test_data_with_errors_is_refused_before_weights_are_loaded(recipe, tmp_path: Path, monkeypatch, spoil) -> None:
     file = tmp_path / "rows.jsonl"
     good = [{"id": row.id, **row.fields} for row in tiny.reviews(120)]
     rows = [dict(row) for row in good]
@@ -348,9 +342,7 @@ def test_data_with_errors_is_refused_before_weights_are_loaded(
     asked = recipe()
     asked["data"]["train"] = str(file)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "luthier.models.load_pretrained", lambda *args, **kwargs: pytest.fail("weights were loaded")
-        )
+        patch.setattr("luthier.models.load_pretrained", lambda *args, **kwargs: pytest.fail("weights were loaded"))
         with pytest.raises(DataError) as caught:
             luthier.train(asked, out=tmp_path / "run")
         assert caught.value.exit_code == 2
@@ -422,9 +414,7 @@ def test_changed_data_cannot_carry_a_run_on(recipe, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 @pytest.mark.parametrize(("hidden", "attention"), [(0.0, 0.0), (0.3, 0.2), (0.2, 0.2), ("model", 0.0)])
-def test_dropout_settings_reach_every_architecture(
-    models, architecture: str, hidden, attention: float
-) -> None:
+def test_dropout_settings_reach_every_architecture(models, architecture: str, hidden, attention: float) -> None:
     from luthier.models import dropout_settings, resolve
 
     found = dropout_settings(resolve(str(models[architecture])), hidden, attention)

@@ -28,9 +28,7 @@ def plain(task: str, count: int, seed: int = 3) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize(
-    "cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join
-)
+@pytest.mark.parametrize("cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join)
 def test_a_run_predicts_what_it_predicted_in_training(runs, data, cell) -> None:
     lines = {line["id"]: line for line in read_jsonl(runs[cell].folder.predictions / "test.jsonl")}
     rows = [row for row in read_jsonl(data[cell[0]]) if row["id"] in lines]
@@ -61,10 +59,7 @@ def test_neighbours_and_batches_change_no_answer(runs, cell) -> None:
 def test_rows_are_numbered_unless_they_have_ids(runs) -> None:
     tuned = runs[FULL].tuned()
     assert [
-        x["id"]
-        for x in tuned.predict(
-            ["a film", {"text": "a film"}, {"id": "q", "text": "x"}, {"id": 7, "text": "x"}]
-        )
+        x["id"] for x in tuned.predict(["a film", {"text": "a film"}, {"id": "q", "text": "x"}, {"id": 7, "text": "x"}])
     ] == ["1", "2", "q", "7"]
     assert tuned.predict([]) == []
     assert [x["id"] for x in tuned.predict(iter(["a", "b"]))] == ["1", "2"]
@@ -98,9 +93,7 @@ def test_progress_counts_every_row(runs) -> None:
 # Evaluation
 
 
-@pytest.mark.parametrize(
-    "cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join
-)
+@pytest.mark.parametrize("cell", [FULL, ("classification", "frozen"), ("classification", "lora"), SPANS], ids="-".join)
 def test_evaluating_the_test_rows_again_gives_the_run_s_own_scores(runs, data, cell, tmp_path: Path) -> None:
     run = luthier.load(runs[cell].path)
     held = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "test"}
@@ -118,14 +111,10 @@ def test_evaluating_the_test_rows_again_gives_the_run_s_own_scores(runs, data, c
 
 
 @pytest.mark.parametrize("method", ["frozen", "lora"])
-def test_other_data_is_held_against_the_untuned_model_of_the_run(
-    recipe, method, tmp_path: Path, monkeypatch
-) -> None:
+def test_other_data_is_held_against_the_untuned_model_of_the_run(recipe, method, tmp_path: Path, monkeypatch) -> None:
     seen = []
     answer = Job.answer_untuned
-    monkeypatch.setattr(
-        Job, "answer_untuned", lambda job: seen.append((job.prepared, answer(job))) or seen[-1][1]
-    )
+    monkeypatch.setattr(Job, "answer_untuned", lambda job: seen.append((job.prepared, answer(job))) or seen[-1][1])
     run = luthier.train(recipe("classification", method, epochs=0.5), out=tmp_path / "run")
     ((prepared, in_run),) = seen
     again = _untuned_answers(run, run.recipe, run.tuned(), prepared.splits["test"])
@@ -168,9 +157,7 @@ def test_evaluating_without_data_computes_nothing(runs, monkeypatch) -> None:
 
 
 def test_compare_pairs_runs_on_the_same_rows(runs) -> None:
-    found = luthier.compare(
-        [runs[FULL], runs["classification", "lora"], runs["classification", "frozen"]]
-    ).as_json()
+    found = luthier.compare([runs[FULL], runs["classification", "lora"], runs["classification", "frozen"]]).as_json()
     text = json.dumps(found)
     for name in ("classification-full", "classification-lora", "classification-frozen"):
         assert name in text

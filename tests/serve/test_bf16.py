@@ -25,14 +25,10 @@ def untrained(task: str, folder: Path, count: int):
     """(task, model, rows, examples) of a random model, whose answers are as narrow as they come."""
     rows = tiny.rows_for(task, count)
     kind = TASKS[task]
-    made = kind(
-        kind.Options(max_length=32, **({"stride": 8} if "stride" in kind.Options.model_fields else {}))
-    )
+    made = kind(kind.Options(max_length=32, **({"stride": 8} if "stride" in kind.Options.model_fields else {})))
     made.learn(rows)
     torch.manual_seed(0)
-    model = METHODS["full"](METHODS["full"].Options()).apply(
-        made.build(resolve(str(folder)), {}), made.head()
-    )
+    model = METHODS["full"](METHODS["full"].Options()).apply(made.build(resolve(str(folder)), {}), made.head())
     use_exact_head(model, made.head().modules)
     return made, model, rows, made.encode(rows, tiny.wordpiece())
 

@@ -53,9 +53,7 @@ def asked_task(
     return task, tokenizer, task.build(source, {}).eval()
 
 
-def answered(
-    task: Task, model: Any, tokenizer: Any, rows: list[Row], machine: Machine = FP32
-) -> list[Answer]:
+def answered(task: Task, model: Any, tokenizer: Any, rows: list[Row], machine: Machine = FP32) -> list[Answer]:
     return answer_rows(task, model, tokenizer, rows, machine, 4096)
 
 
@@ -70,9 +68,7 @@ def test_what_is_learned_is_the_answer_and_its_end_alone(folders: Any, name: str
     task, tokenizer, _ = asked_task(folders, name, kind)
     examples = task.encode(rows, tokenizer)
     end = "<|im_end|>" if kind == "decoder" else "</s>"
-    for row, ids, labels, note in zip(
-        rows, examples.columns["input_ids"], examples.columns["labels"], examples.notes
-    ):
+    for row, ids, labels, note in zip(rows, examples.columns["input_ids"], examples.columns["labels"], examples.notes):
         assert told(tokenizer, labels).strip() == task.tell(row) + end
         assert task.ask(row) in tokenizer.decode(note.prompt.tolist())
         if kind == "decoder":
@@ -142,9 +138,7 @@ def test_a_long_input_is_cut_and_nothing_else(folders: Any) -> None:
 
 def test_an_answer_that_was_cut_off_teaches_nothing(folders: Any) -> None:
     filling = "the old house is big . " * 120
-    near = Row(
-        "1", {"question": "who ?", "context": f"anna . {filling}", "answers": [{"text": "anna", "start": 0}]}
-    )
+    near = Row("1", {"question": "who ?", "context": f"anna . {filling}", "answers": [{"text": "anna", "start": 0}]})
     far = Row(
         "2",
         {
@@ -221,11 +215,7 @@ def kinds_of_words() -> list[tuple[Task, list[Row]]]:
     ):
         rows = tiny.rows_for(name, 8)
         if change is not None:
-            values = (
-                [["positive"], [], ["negative", "positive"], ["negative"]] * 2
-                if change == "labels"
-                else range(8)
-            )
+            values = [["positive"], [], ["negative", "positive"], ["negative"]] * 2 if change == "labels" else range(8)
             rows = [
                 Row(r.id, {"text": r["text"], change: v if change == "labels" else float(v)})
                 for r, v in zip(rows, values)
@@ -304,9 +294,7 @@ def recipe(folder: Path, place: Path, name: str, **changes: Any) -> dict[str, An
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("question-answering", "decoder"), ("classification", "encoder-decoder")]
-)
+@pytest.mark.parametrize(("name", "kind"), [("question-answering", "decoder"), ("classification", "encoder-decoder")])
 def test_a_run_learns_by_heart_loads_and_its_card_answers_the_same(
     folders: Any, name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,9 +38,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
         subject = task(known)
         found = subject.score(rows, answers)
         assert found["accuracy"] == pytest.approx(accuracy_score(gold, given), abs=1e-12)
-        assert found["macro_f1"] == pytest.approx(
-            f1_score(gold, given, average="macro", zero_division=0), abs=1e-12
-        )
+        assert found["macro_f1"] == pytest.approx(f1_score(gold, given, average="macro", zero_division=0), abs=1e-12)
         assert subject.correct(rows, answers).tolist() == [a == b for a, b in zip(gold, given)]
         unseen += not set(gold) <= set(known)
         cases += 1
@@ -59,9 +57,7 @@ def test_counts_can_be_summed_over_any_rows() -> None:
     for i, sample in enumerate(drawn):
         a, b = [gold[j] for j in sample], [given[j] for j in sample]
         assert scores["accuracy"][i] == pytest.approx(accuracy_score(a, b), abs=1e-12)
-        assert scores["macro_f1"][i] == pytest.approx(
-            f1_score(a, b, average="macro", zero_division=0), abs=1e-12
-        )
+        assert scores["macro_f1"][i] == pytest.approx(f1_score(a, b, average="macro", zero_division=0), abs=1e-12)
 
 
 def test_tables_count_what_scikit_learn_counts() -> None:

@@ -24,9 +24,7 @@ from luthier.tasks.multi_label import best_threshold
 NAMES = ["α", "b", "ç", "neg", "日本", "z z"]
 
 
-def task(
-    problem_type: str = "single_label_classification", rows: list[Row] | None = None, **options: Any
-) -> Any:
+def task(problem_type: str = "single_label_classification", rows: list[Row] | None = None, **options: Any) -> Any:
     kind = TASKS["classification"]
     made = kind(kind.Options(problem_type=problem_type, **options))
     if rows is not None:
@@ -54,18 +52,14 @@ def test_scores_of_label_sets_are_those_of_scikit_learn() -> None:
     for _ in range(300):
         known = sorted(draw.sample(NAMES, draw.randint(2, 5)))
         possible = known if draw.random() < 0.6 else NAMES
-        gold = [
-            draw.sample(possible, draw.randint(0, min(3, len(possible)))) for _ in range(draw.randint(1, 10))
-        ]
+        gold = [draw.sample(possible, draw.randint(0, min(3, len(possible)))) for _ in range(draw.randint(1, 10))]
         given = [sorted(draw.sample(known, draw.randint(0, 2))) for _ in gold]
         subject = task("multi_label_classification", many([known]))
         found = subject.score(many(gold), [Answer(g, 1.0) for g in given])
         occurring = sorted({label for some in (*gold, *given) for label in some})
         # A column that all rows share, so that a lone label is not taken for a yes-or-no target.
         a, b = matrix([*occurring, ""], gold), matrix([*occurring, ""], given)
-        assert found["subset_accuracy"] == pytest.approx(
-            np.mean((a == b).all(1)) if occurring else 1.0, abs=1e-12
-        )
+        assert found["subset_accuracy"] == pytest.approx(np.mean((a == b).all(1)) if occurring else 1.0, abs=1e-12)
         if not occurring:
             assert set(found) == {"subset_accuracy"}
             empty += 1
@@ -108,9 +102,7 @@ def test_thresholds_are_the_best_there_are() -> None:
         chances = draw.integers(0, 12, 30) / 12  # many ties
         due = draw.random(30) < 0.4
         edge = best_threshold(chances, due)
-        assert f1_of(due, chances >= edge) == max(
-            f1_of(due, chances >= t) for t in np.linspace(0.01, 1.01, 60)
-        )
+        assert f1_of(due, chances >= edge) == max(f1_of(due, chances >= t) for t in np.linspace(0.01, 1.01, 60))
         assert not np.isclose(chances, edge, atol=0.01).any()  # between two rows, on none
 
 
@@ -123,9 +115,7 @@ def test_thresholds_are_chosen_on_validation_and_rare_labels_share_one() -> None
     subject.choose(rows, before)
     edges = subject.state["thresholds"]
     assert edges["a"] == pytest.approx(0.2)
-    assert (
-        edges["b"] == edges["c"] == pytest.approx(0.25)
-    )  # three rows of b: the threshold that fits all labels
+    assert edges["b"] == edges["c"] == pytest.approx(0.25)  # three rows of b: the threshold that fits all labels
     after = subject.settle(rows, before)
     assert all(a.prediction == row["labels"] for a, row in zip(after[:20], rows[:20]))
     assert after[0].confidence == pytest.approx(0.3 * 0.8 * 0.99, abs=1e-6)
@@ -139,8 +129,7 @@ def test_a_label_near_its_threshold_is_doubtful() -> None:
     subject = task("multi_label_classification", many([["a", "b"]]))
     subject.state["thresholds"] = {"a": 0.3}
     near, far = (
-        [1 / (1 + np.exp(-np.log(0.3 / 0.7) - d * DOUBT)) for d in some]
-        for some in ((0.9, -0.9), (1.1, -1.1))
+        [1 / (1 + np.exp(-np.log(0.3 / 0.7) - d * DOUBT)) for d in some] for some in ((0.9, -0.9), (1.1, -1.1))
     )
     chances = [
         np.array([near[0], 0.9]),
@@ -281,9 +270,7 @@ def test_low_and_high_numbers_in_a_table() -> None:
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
 def test_a_pair_is_read_together(kind: str) -> None:
-    target = {"single_label_classification": "x", "multi_label_classification": ["x"], "regression": 1.0}[
-        kind
-    ]
+    target = {"single_label_classification": "x", "multi_label_classification": ["x"], "regression": 1.0}[kind]
     subject = task(kind, pair=True, max_length=12)
     assert [f.name for f in subject.form.inputs] == ["text", "text_pair"]
     fields = {
@@ -292,9 +279,7 @@ def test_a_pair_is_read_together(kind: str) -> None:
         subject.form.target: target,
     }
     rows = [Row("1", fields), Row("2", {**fields, "text": "the " * 30})]
-    subject.learn(
-        [*rows, Row("3", {**fields, subject.form.target: {str: "y", list: ["y"], float: 2.0}[type(target)]})]
-    )
+    subject.learn([*rows, Row("3", {**fields, subject.form.target: {str: "y", list: ["y"], float: 2.0}[type(target)]})])
     tokenizer = tiny.wordpiece()
     examples = subject.encode(rows, tokenizer)
     expected = tokenizer(fields["text"], fields["text_pair"], truncation=True, max_length=12)
@@ -308,10 +293,7 @@ def test_a_pair_is_read_together(kind: str) -> None:
 
 
 def test_forms_and_deciding_scores_follow_from_the_problem() -> None:
-    found = {
-        kind: task(kind)
-        for kind in ("single_label_classification", "multi_label_classification", "regression")
-    }
+    found = {kind: task(kind) for kind in ("single_label_classification", "multi_label_classification", "regression")}
     assert [t.form[t.form.target].kind for t in found.values()] == ["label", "labels", "number"]
     assert [t.primary for t in found.values()] == ["macro_f1", "micro_f1", "r2"]
     assert [t.chooses for t in found.values()] == [False, True, True]
@@ -320,9 +302,7 @@ def test_forms_and_deciding_scores_follow_from_the_problem() -> None:
 
 
 def test_one_label_is_told_and_heard() -> None:
-    subject = task(
-        rows=[Row(str(i), {"text": "", "label": name}) for i, name in enumerate(["neg", "pos", "very pos"])]
-    )
+    subject = task(rows=[Row(str(i), {"text": "", "label": name}) for i, name in enumerate(["neg", "pos", "very pos"])])
     row = Row("1", {"text": "fine", "label": "pos"})
     assert subject.tell(row) == "pos"
     assert subject.allowed(row) == ["neg", "pos", "very pos"]

@@ -34,9 +34,7 @@ def rows_of(kind: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
         return [dict(row.fields) for row in tiny.rows_for("token-classification", count, seed)]
     for review in tiny.reviews(count, seed):
         text, label = review["text"], review["label"]
-        labels = sorted(
-            {"person"} & {"person" for name in tiny.NAMES if f" {name} " in f" {text} "} | {label}
-        )
+        labels = sorted({"person"} & {"person" for name in tiny.NAMES if f" {name} " in f" {text} "} | {label})
         stars = 4.5 if label == "positive" else 1.5
         fields = {"labels": {"labels": labels}, "number": {"score": stars}}.get(kind, {})
         if kind == "pair":

@@ -35,9 +35,7 @@ def row(number: int, **fields: Any) -> Row:
 
 
 def unit(draw: np.random.Generator, *shape: int) -> torch.Tensor:
-    return torch.nn.functional.normalize(
-        torch.as_tensor(draw.normal(size=shape), dtype=torch.float32), dim=-1
-    )
+    return torch.nn.functional.normalize(torch.as_tensor(draw.normal(size=shape), dtype=torch.float32), dim=-1)
 
 
 def test_each_text_of_a_row_is_padded_to_its_own_longest() -> None:
@@ -124,13 +122,9 @@ def test_triplet_and_cosine_losses() -> None:
     assert not made.couples and made.primary == "spearman" and made.form.target == "score"
 
 
-@pytest.mark.parametrize(
-    ("architecture", "tokenizer"), [("bert", tiny.wordpiece), ("roberta", tiny.byte_bpe)]
-)
+@pytest.mark.parametrize(("architecture", "tokenizer"), [("bert", tiny.wordpiece), ("roberta", tiny.byte_bpe)])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-def test_a_vector_is_the_same_whatever_stands_beside_it(
-    models, architecture, tokenizer, pooling: str
-) -> None:
+def test_a_vector_is_the_same_whatever_stands_beside_it(models, architecture, tokenizer, pooling: str) -> None:
     made = task(pooling=pooling)
     model = made.build(resolve(str(models[architecture])), {}).eval()
     texts = [r["anchor"] for r in tiny.rows_for("embedding", 6)]
@@ -192,9 +186,7 @@ def recipe(place: Path, model: Path, rows: list[Row], **settings: Any) -> dict[s
 
 
 def pairs(count: int) -> list[Row]:
-    return [
-        row(i, anchor=q, positive=" ".join(words)) for i, (q, _, words, _) in enumerate(tiny.facts(count))
-    ]
+    return [row(i, anchor=q, positive=" ".join(words)) for i, (q, _, words, _) in enumerate(tiny.facts(count))]
 
 
 @pytest.fixture(scope="module")
@@ -258,9 +250,7 @@ def test_the_cards_lines_give_the_vectors_of_the_run(run) -> None:
     assert "pipeline_tag: sentence-similarity" in (run.folder.model / "README.md").read_text("utf-8")
 
 
-def test_prefixes_stand_in_front_of_queries_and_passages_everywhere(
-    models, tmp_path: Path, no_report
-) -> None:
+def test_prefixes_stand_in_front_of_queries_and_passages_everywhere(models, tmp_path: Path, no_report) -> None:
     fronts = {"query_prefix": "who ", "passage_prefix": "what "}
     run = luthier.train(
         recipe(tmp_path, models["bert"], pairs(30), task=fronts, epochs=0.5, data={"test": 0}),

@@ -40,9 +40,7 @@ def bases(models, tmp_path_factory) -> dict[str, Path]:
 def runs(bases, tmp_path_factory) -> dict[tuple[str, str], luthier.Run]:
     place = tmp_path_factory.mktemp("runs")
     data = place / "rows.jsonl"
-    data.write_text(
-        "".join(json.dumps({"id": r.id, **r.fields}) + "\n" for r in tiny.rows_for("embedding", 16))
-    )
+    data.write_text("".join(json.dumps({"id": r.id, **r.fields}) + "\n" for r in tiny.rows_for("embedding", 16)))
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LUTHIER_HOME", str(place / "home"))
@@ -66,17 +64,13 @@ def steps_by_hand(folder: Path, text: str) -> np.ndarray:
         kind, place = step["type"].rsplit(".", 1)[1], folder / step["path"]
         if kind == "Transformer":
             limit = read_json(folder / "sentence_bert_config.json")["max_seq_length"]
-            inputs = AutoTokenizer.from_pretrained(folder)(
-                text, truncation=True, max_length=limit, return_tensors="pt"
-            )
+            inputs = AutoTokenizer.from_pretrained(folder)(text, truncation=True, max_length=limit, return_tensors="pt")
             states = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[0].detach()
         elif kind == "Pooling":
             settings = read_json(place / "config.json")
             assert settings["word_embedding_dimension"] == 32
             (mode,) = [key for key, value in settings.items() if value is True]
-            vector = {"mean_tokens": states.mean(0), "cls_token": states[0], "lasttoken": states[-1]}[
-                mode[13:]
-            ]
+            vector = {"mean_tokens": states.mean(0), "cls_token": states[0], "lasttoken": states[-1]}[mode[13:]]
         elif kind == "Dense":
             settings, layer = read_json(place / "config.json"), load_file(place / "model.safetensors")
             assert layer["linear.weight"].shape == (settings["out_features"], settings["in_features"])

@@ -191,9 +191,7 @@ def test_bm25_is_its_formula() -> None:
 
 
 def test_the_classical_baselines_find_what_shares_words() -> None:
-    rows = [
-        row(i, f"what about {name}", f"{name} is here") for i, name in enumerate(["oslo", "rome", "paris"])
-    ]
+    rows = [row(i, f"what about {name}", f"{name} is here") for i, name in enumerate(["oslo", "rome", "paris"])]
     answers = retrieval_rival("classical", [], rows)
     assert [a.prediction for a in answers] == [r["positive"] for r in rows]
     assert retrieval().score(rows, answers)["mrr"] == 1

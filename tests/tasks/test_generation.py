@@ -97,9 +97,7 @@ def test_rows_that_teach_nothing_are_listed() -> None:
         row(3, "a " * 200, "b"),
         Row("4", {**row(4, "a", "b").fields, "tools": tools}, "chats.jsonl", 4),
     ]
-    tokenizer.chat_template = tokenizer.chat_template.replace(
-        "{%", "{{ tools | tojson if tools else '' }}{%", 1
-    )
+    tokenizer.chat_template = tokenizer.chat_template.replace("{%", "{{ tools | tojson if tools else '' }}{%", 1)
     found = {fault.line: fault for fault in own.faults(rows, tokenizer)}
     assert sorted(found) == [2, 4]
     assert all(fault.severity == "error" for fault in found.values())
@@ -146,9 +144,7 @@ def test_a_run_that_would_learn_nothing_is_refused(llama: Path, tmp_path: Path) 
     assert "chats.jsonl:4" in str(refused.value)
     assert "chats.jsonl:14" in str(refused.value)
     assert "2 errors" in str(refused.value)
-    assert not (tmp_path / "run" / "checkpoints").exists() or not any(
-        (tmp_path / "run" / "checkpoints").iterdir()
-    )
+    assert not (tmp_path / "run" / "checkpoints").exists() or not any((tmp_path / "run" / "checkpoints").iterdir())
     yaml = tmp_path / "recipe.yaml"
     from luthier import config
     from luthier.run import Recipe
@@ -185,9 +181,7 @@ def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path
     assert [answer(one["messages"]) for one in rows] == found
     again = luthier.load(str(run.path))
     asked = [{"messages": rows[0]["messages"]}, rows[1]["messages"], rows[0]["messages"][0]["content"]]
-    assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [
-        found[i] for i in (0, 1, 0)
-    ]
+    assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [found[i] for i in (0, 1, 0)]
     with pytest.raises(DataError, match="role is 'boss'"):
         again.predict([[{"role": "boss", "content": "x"}]])
     if method == "full":
@@ -195,22 +189,15 @@ def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path
         lines = [{"instruction": rows[i]["messages"][0]["content"], "output": "not read"} for i in alone]
         file = tmp_path / "alpaca.jsonl"
         file.write_text("\n".join(map(json.dumps, lines)) + "\n")
-        assert (
-            main(["predict", str(run.path), "--input", str(file), "--output", str(tmp_path / "out.jsonl")])
-            == 0
-        )
-        assert [line["prediction"] for line in read_jsonl(tmp_path / "out.jsonl")] == [
-            found[i] for i in alone
-        ]
+        assert main(["predict", str(run.path), "--input", str(file), "--output", str(tmp_path / "out.jsonl")]) == 0
+        assert [line["prediction"] for line in read_jsonl(tmp_path / "out.jsonl")] == [found[i] for i in alone]
 
 
 def test_plain_texts_are_learned_whole(llama: Path, tmp_path: Path) -> None:
     texts = [" ".join(words) for _, _, words, _ in tiny.facts(12)]
     data = tmp_path / "texts.jsonl"
     data.write_text("\n".join(json.dumps({"text": text}) for text in texts) + "\n")
-    given = recipe(
-        llama, data, data={"train": str(data), "validation": 0.0, "test": str(data), "leakage": "report"}
-    )
+    given = recipe(llama, data, data={"train": str(data), "validation": 0.0, "test": str(data), "leakage": "report"})
     given["train"] = {**given["train"], "epochs": 2}
     run = luthier.train(given, out=tmp_path / "run")
     scores = read_json(run.path / "scores.json")["test"]
@@ -262,8 +249,6 @@ def test_a_chat_at_a_terminal_remembers_its_turns(
 def test_asking_in_words() -> None:
     own = task()
     assert own.ask(row(1, "where ?", "in berlin .")) == "where ?"
-    assert (
-        own.ask(row(2, "hello", "hi", "where ?", "in rome .")) == "user: hello\nassistant: hi\nuser: where ?"
-    )
+    assert own.ask(row(2, "hello", "hi", "where ?", "in rome .")) == "user: hello\nassistant: hi\nuser: where ?"
     assert own.tell(row(1, "where ?", "in berlin .")) == "in berlin ."
     assert own.hear(row(1, "where ?", "in berlin ."), "in rome .").prediction == "in rome ."

@@ -133,9 +133,7 @@ def test_weights_of_labels_count(model: Any) -> None:
     assert subject.forward(model, batch).item() == pytest.approx(subject.forward(model, whole).item() / 2)
 
 
-def test_answers_are_written_for_some_labelled_rows_and_all_others(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_are_written_for_some_labelled_rows_and_all_others(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given = [*rows(9), Row("x", {"prompt": "where does anna live ?"})]
     subject = task(score_rows=3, max_new_tokens=7, num_beams=2)
     examples, answers = answered(subject, given, model)
@@ -162,9 +160,7 @@ def test_sums_of_counts_give_the_scores_of_any_set(model: Any, monkeypatch: pyte
     half = subject.scores(counts[:4].sum(0))
     assert {k: float(v) for k, v in half.items()} == pytest.approx(subject.score(given[:4], done[:4]))
     stacked = subject.scores(np.stack([counts[:4].sum(0), counts.sum(0)]))
-    assert stacked["loss"].shape == (2,) and float(stacked["rouge_l"][0]) == pytest.approx(
-        float(half["rouge_l"])
-    )
+    assert stacked["loss"].shape == (2,) and float(stacked["rouge_l"][0]) == pytest.approx(float(half["rouge_l"]))
     quality = subject.quality(given, done)
     assert quality.mean() == pytest.approx(float(stacked["rouge_l"][1]))
     assert np.isnan(subject.scores(np.zeros(counts.shape[1]))["loss"])

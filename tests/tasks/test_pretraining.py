@@ -69,12 +69,8 @@ def test_every_token_of_a_document_is_foretold_once(tmp_path: Path, architecture
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
 @pytest.mark.parametrize("whole_word", [True, False])
-def test_every_token_of_a_document_may_be_hidden_once(
-    tmp_path: Path, architecture: str, whole_word: bool
-) -> None:
-    task, tokenizer, _ = task_for(
-        tiny.save_model(tmp_path / "m", architecture), max_length=16, whole_word=whole_word
-    )
+def test_every_token_of_a_document_may_be_hidden_once(tmp_path: Path, architecture: str, whole_word: bool) -> None:
+    task, tokenizer, _ = task_for(tiny.save_model(tmp_path / "m", architecture), max_length=16, whole_word=whole_word)
     rows = [Row("1", {"text": "a film"}), Row("2", {"text": LONG}), Row("3", {"text": "a unknownest film"})]
     examples = task.encode(rows, tokenizer)
     unknown = tokenizer.unk_token_id
@@ -152,15 +148,11 @@ def test_a_base_without_a_head_gets_one_that_is_trained_and_saved(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert all(
-        not torch.equal(before[name], tensor) for name, tensor in learned(model).items() if name in inside
-    )
+    assert all(not torch.equal(before[name], tensor) for name, tensor in learned(model).items() if name in inside)
     (tmp_path / "out").mkdir()
     way.save(model, tmp_path / "out", str(models[architecture]))
     tokenizer.save_pretrained(tmp_path / "out")
-    loaded = way.load(
-        tmp_path / "out", source, task.head(), lambda s, fresh, **more: task.build(s, more, fresh=fresh)
-    )
+    loaded = way.load(tmp_path / "out", source, task.head(), lambda s, fresh, **more: task.build(s, more, fresh=fresh))
     model.eval()
     with torch.no_grad():
         assert torch.allclose(task.forward(model, batch), task.forward(loaded, batch), atol=1e-5)
@@ -235,9 +227,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("objective", ["masked", "causal"])
-def test_from_nothing_it_learns_saves_and_can_be_gone_on_from(
-    corpus: Path, tmp_path: Path, objective: str
-) -> None:
+def test_from_nothing_it_learns_saves_and_can_be_gone_on_from(corpus: Path, tmp_path: Path, objective: str) -> None:
     run = luthier.train(recipe(corpus, "new", objective=objective, new=NEW), out=tmp_path / "run")
     scores = read_json(run.folder.scores)["test"]
     loss = scores["scores"]["loss"]

@@ -47,9 +47,7 @@ def task(threshold: float | None = None, **options: int):
     return kind(kind.Options(**options), {"no_answer_threshold": threshold})
 
 
-def row(
-    number: int, context: str, answer: str | None = None, start: int = 0, question: str = "where ?"
-) -> Row:
+def row(number: int, context: str, answer: str | None = None, start: int = 0, question: str = "where ?") -> Row:
     spans = [] if answer is None else [{"text": answer, "start": start}]
     return Row(str(number), {"question": question, "context": context, "answers": spans})
 
@@ -101,9 +99,7 @@ def test_a_span_becomes_labels_and_the_same_span_again(name: str, max_length: in
     for number, one in enumerate(rows):
         begin = one["answers"][0]["start"]
         stop = begin + len(one["answers"][0]["text"])
-        places = tokenizer(one["context"], add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        places = tokenizer(one["context"], add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         if sum(a < stop and b > begin for a, b in places) <= room:
             assert found[number], f"{one} is in no window"
     assert len(found) >= {0: 300, 8: 500}.get(stride, 700)
@@ -238,9 +234,7 @@ def test_the_loss_is_that_of_start_and_end_over_what_may_be_pointed_at() -> None
     subject = task(0.0, max_length=32, stride=8)
     examples = subject.encode(rows, tiny.wordpiece())
     batch = examples.batch(range(len(examples)))
-    logits = torch.randn(
-        *batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(0), requires_grad=True
-    )
+    logits = torch.randn(*batch["input_ids"].shape, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
     loss = subject.loss(logits, batch)
     expected = 0.0
     for i in range(len(examples)):
@@ -267,11 +261,7 @@ def test_the_threshold_is_the_best_there_is() -> None:
         for number in range(draw.randint(1, 12)):
             has = draw.random() < 0.6
             text = draw.choice(["paris", "in paris", "rome", ""])
-            margin = (
-                1e9
-                if not text
-                else float(draw.choice([-3, -1, 0, 0.5, 2]) + draw.choice([0, 0, draw.random()]))
-            )
+            margin = 1e9 if not text else float(draw.choice([-3, -1, 0, 0.5, 2]) + draw.choice([0, 0, draw.random()]))
             rows.append(row(number, "anna lives in paris", "paris" if has else None, 14))
             answers.append(
                 Answer(
@@ -307,9 +297,7 @@ def test_data_without_unanswerable_questions_gets_an_answer_every_time() -> None
     }
     answers = [Answer("paris", 0.9, sure)] * len(rows)
     subject.choose(rows, answers)
-    assert [(a.prediction, a.confidence) for a in subject.settle(rows, answers)] == [("paris", 0.9)] * len(
-        rows
-    )
+    assert [(a.prediction, a.confidence) for a in subject.settle(rows, answers)] == [("paris", 0.9)] * len(rows)
     subject.learn(tiny.questions(5))
     assert subject.state == {"no_answer_threshold": 0.0}
 

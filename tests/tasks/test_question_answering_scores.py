@@ -96,10 +96,7 @@ def subject():
 
 
 def rows_of(answers: list[list[str]]) -> list[Row]:
-    fields = [
-        {"question": "q", "context": "c", "answers": [{"text": t, "start": 0} for t in some]}
-        for some in answers
-    ]
+    fields = [{"question": "q", "context": "c", "answers": [{"text": t, "start": 0} for t in some]} for some in answers]
     return [Row(str(i), one) for i, one in enumerate(fields)]
 
 

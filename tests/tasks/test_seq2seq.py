@@ -88,13 +88,9 @@ def test_a_language_after_the_end_comes_first_where_the_model_has_no_start(tmp_p
 
 
 def test_long_targets_are_cut_and_said_and_long_sources_are_counted(tmp_path: Path) -> None:
-    task, tokenizer, _ = task_for(
-        tiny.save_model(tmp_path / "m", "t5"), max_target_length=4, source_prefix="old "
-    )
+    task, tokenizer, _ = task_for(tiny.save_model(tmp_path / "m", "t5"), max_target_length=4, source_prefix="old ")
     rows = sentences(3)
-    with pytest.warns(
-        LuthierWarning, match=r"3 of 3 targets are longer than task.max_target_length \(4 tokens\)"
-    ):
+    with pytest.warns(LuthierWarning, match=r"3 of 3 targets are longer than task.max_target_length \(4 tokens\)"):
         examples = task.encode(rows, tokenizer)
     assert {len(ids) for ids in examples.columns["labels"]} == {4}
     assert task.lengths(rows, tokenizer) == [len(tokenizer("old " + r["source"])["input_ids"]) for r in rows]
@@ -143,9 +139,7 @@ def test_it_learns_to_say_it_the_other_way_round(architecture: str, beams: int, 
     )
     test = read_json(run.folder.scores)["test"]
     assert test["scores"]["rouge_l"] > 0.9 and test["scores"]["ended"] == 1.0
-    assert (
-        test["scores"]["loss"] < test["baselines"]["classical"]["loss"] < test["baselines"]["trivial"]["loss"]
-    )
+    assert test["scores"]["loss"] < test["baselines"]["classical"]["loss"] < test["baselines"]["trivial"]["loss"]
     assert test["scores"]["rouge_l"] > test["baselines"]["classical"]["rouge_l"]
     assert test["scores"]["bleu"] > 60 and test["scores"]["chrf"] > 60
     # Loaded, and without luthier, it writes the same.

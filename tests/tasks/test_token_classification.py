@@ -241,9 +241,7 @@ def test_what_is_neither_words_nor_a_text_is_refused(row: Any) -> None:
 
 def test_rows_to_answer_may_be_words_or_texts() -> None:
     assert sentence_row(["a", "b"], "tokens", 1) == Row("1", {"tokens": ["a", "b"]})
-    assert sentence_row({"tokens": ("a",), "id": 5, "tags": ["O"]}, "tokens", 1) == Row(
-        "5", {"tokens": ["a"]}
-    )
+    assert sentence_row({"tokens": ("a",), "id": 5, "tags": ["O"]}, "tokens", 1) == Row("5", {"tokens": ["a"]})
     assert sentence_row({"text": "a b"}, "tokens", 1)["offsets"] == [(0, 1), (2, 3)]
 
 
@@ -296,8 +294,7 @@ def test_the_lines_of_the_model_card_answer_the_same(family: Any) -> None:
     exec(subject.card_code(), names)  # noqa: S102, these are our own lines
     examples = subject.encode(rows, tokenizer)
     reduced = [
-        subject.reduce(predict(batch), batch)[0]
-        for batch in (examples.batch([i]) for i in range(len(examples)))
+        subject.reduce(predict(batch), batch)[0] for batch in (examples.batch([i]) for i in range(len(examples)))
     ]
     num_found = 0
     for row, answer in zip(rows, subject.answers(rows, examples, reduced)):

@@ -35,9 +35,7 @@ def tags(draw: random.Random, length: int, names: list[str], wild: bool) -> list
 
 
 def near(draw: random.Random, gold: list[str]) -> list[str]:
-    return [
-        tag if draw.random() < 0.8 else draw.choice(["O", tag.replace("B-", "I-"), "B-a"]) for tag in gold
-    ]
+    return [tag if draw.random() < 0.8 else draw.choice(["O", tag.replace("B-", "I-"), "B-a"]) for tag in gold]
 
 
 def case(draw: random.Random) -> tuple[list[list[str]], list[list[str]]]:

@@ -78,9 +78,7 @@ def make(
     task = kind(kind.Options(max_length=200), {"labels": sorted(tiny.CLASS_WORDS)})
     way = METHODS[method](METHODS[method].Options(**({"dropout": dropout} if method == "frozen" else {})))
     torch.manual_seed(seed)
-    network = task.build(
-        resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
-    )
+    network = task.build(resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0})
     use_cheap_dropout(network)
     network = way.apply(network, task.head())
     tokenizer = tiny.wordpiece()
@@ -143,9 +141,7 @@ def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
     """Twelve steps without dropout; what each process says it saw."""
     from luthier.training import fit
 
-    training = make(
-        place / method, model, method=method, longest=40, dropout=0.0, token_budget=120, scored=False
-    )
+    training = make(place / method, model, method=method, longest=40, dropout=0.0, token_budget=120, scored=False)
     events = list(fit(training))
     flat = torch.cat([t.flatten() for _, t in sorted(weights(training).items())])
     return {"losses": losses(events), "weights": flat.tolist(), "pieces": len(training.examples.taken)}
@@ -153,10 +149,7 @@ def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = {
-        method: shared_run(method, Path(sys.argv[1]), Path(sys.argv[2]))
-        for method in ("full", "frozen", "lora")
-    }
+    given = {method: shared_run(method, Path(sys.argv[1]), Path(sys.argv[2])) for method in ("full", "frozen", "lora")}
     rank = os.environ["RANK"]
     Path(sys.argv[1], f"rank-{rank}.json").write_text(json.dumps(given))
     assert np.isfinite(given["full"]["losses"]).all()

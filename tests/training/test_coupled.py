@@ -32,9 +32,7 @@ def training(
     task = TASKS["embedding"](TASKS["embedding"].Options(max_length=64, **options), {"width": 32})
     rows = tiny.rows_for("embedding", ROWS)
     torch.manual_seed(3)
-    network = task.build(
-        resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
-    )
+    network = task.build(resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0})
     use_cheap_dropout(network)
     network = METHODS[method](METHODS[method].Options()).apply(network, task.head())
     examples: Examples = task.encode(rows, tiny.wordpiece())
@@ -110,9 +108,7 @@ def test_pieces_give_the_gradient_of_the_whole(models, tmp_path: Path, budget: i
 def test_only_one_piece_at_a_time_keeps_what_its_gradient_needs(models, tmp_path: Path) -> None:
     made, kept = training(tmp_path, models["bert"], 0.0, 150), []
     forward = made.objective.forward
-    made.objective.forward = lambda model, batch: (
-        kept.append(torch.is_grad_enabled()) or forward(model, batch)
-    )
+    made.objective.forward = lambda model, batch: kept.append(torch.is_grad_enabled()) or forward(model, batch)
     pieces = gradient(made)[2]
     assert kept == [False] * pieces + [True] * pieces
 

@@ -47,9 +47,7 @@ def embedded(model: nn.Module, **options: Any) -> Embedded:
     return Embedded.of(model, TrainOptions(**options))
 
 
-def run_on(
-    model: Toy, subject: Embedded, ids: torch.Tensor, mask: torch.Tensor, seen: list | None = None
-) -> Any:
+def run_on(model: Toy, subject: Embedded, ids: torch.Tensor, mask: torch.Tensor, seen: list | None = None) -> Any:
     def run(part: float) -> torch.Tensor:
         with subject.during({"input_ids": ids, "attention_mask": mask}):
             loss = model(ids, mask)
@@ -114,9 +112,7 @@ def test_freelb_climbs_inside_its_ball() -> None:
         norms: list[torch.Tensor] = []
         plain = run_on(model, subject, IDS, MASK, seen)
 
-        def run(
-            part: float, subject: Embedded = subject, norms: list = norms, plain: Any = plain
-        ) -> torch.Tensor:
+        def run(part: float, subject: Embedded = subject, norms: list = norms, plain: Any = plain) -> torch.Tensor:
             loss = plain(part)
             norms.append(subject.adversary.changes["input_ids"].detach().flatten(1).norm(dim=1))
             return loss
@@ -124,8 +120,7 @@ def test_freelb_climbs_inside_its_ball() -> None:
         subject.passes(run)
         bound = subject.adversary.bounds["input_ids"]
         assert bound == pytest.approx(
-            0.3
-            * np.array([model.embedding(IDS[i, :n]).norm(dim=1).mean().item() for i, n in ((0, 4), (1, 2))])
+            0.3 * np.array([model.embedding(IDS[i, :n]).norm(dim=1).mean().item() for i, n in ((0, 4), (1, 2))])
         )
         assert len(norms) == 4
         assert all((norm <= bound * 1.0001).all() for norm in norms)
@@ -213,9 +208,7 @@ def test_rows_draw_the_same_in_any_company() -> None:
 # In the loop
 
 
-def in_pieces(
-    folder: Path, model: Path, budget: int, way: str
-) -> tuple[list[float], dict[str, torch.Tensor], float]:
+def in_pieces(folder: Path, model: Path, budget: int, way: str) -> tuple[list[float], dict[str, torch.Tensor], float]:
     settings = {"epochs": 1, "learning_rate": 2e-4, "scored": False, "dropout": 0.0}
     training = make(folder, model, rows=80, longest=60, token_budget=budget, **settings, **WAYS[way])
     found = losses(list(fit(training)))
@@ -234,14 +227,10 @@ def gaps(model: Path, place: Path, way: str) -> tuple[float, float]:
 def test_cutting_a_step_into_more_pieces_changes_nothing(models, tmp_path: Path, way: str) -> None:
     loss_gap, weight_gap = gaps(models["bert"], tmp_path, way)
     assert loss_gap <= 1e-5
-    assert (
-        weight_gap <= 5e-5
-    )  # Adam scales up the rounding of small gradients, of which worst changes make more
+    assert weight_gap <= 5e-5  # Adam scales up the rounding of small gradients, of which worst changes make more
 
 
-def test_noise_drawn_batch_by_batch_would_be_noticed(
-    models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_drawn_batch_by_batch_would_be_noticed(models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual way, put in by hand: one draw for the padded batch, divided by its padded length."""
 
     def naive(self: RowNoise, who: str, real: torch.Tensor, width: int) -> torch.Tensor:
@@ -307,7 +296,5 @@ def test_the_loss_that_is_told_is_that_of_the_first_pass(models, tmp_path: Path)
     """So that it can be held against validation's."""
     settings = {"rows": 16, "epochs": 1, "dropout": 0.0, "scored": False, "learning_rate": 1e-9}
     plain = losses(list(fit(make(tmp_path / "a", models["bert"], **settings))))
-    fgm = losses(
-        list(fit(make(tmp_path / "b", models["bert"], adversarial_epsilon=5.0, **WAYS["fgm"], **settings)))
-    )
+    fgm = losses(list(fit(make(tmp_path / "b", models["bert"], adversarial_epsilon=5.0, **WAYS["fgm"], **settings))))
     assert fgm == pytest.approx(plain, abs=1e-6)

@@ -29,9 +29,7 @@ GOLDEN = Path(__file__).parent / "golden_losses.json"
 # One step, cut in any number of pieces
 
 
-def trained_in_pieces(
-    folder: Path, model: Path, budget: int
-) -> tuple[list[float], dict[str, torch.Tensor], float]:
+def trained_in_pieces(folder: Path, model: Path, budget: int) -> tuple[list[float], dict[str, torch.Tensor], float]:
     """Twenty steps of eight rows of 3 to 200 tokens: losses, weights, pieces a step."""
     training = make(
         folder,
@@ -116,10 +114,7 @@ def test_two_processes_learn_what_one_does(models, tmp_path: Path) -> None:
         subprocess.Popen(command, env={**env, "RANK": r, "LOCAL_RANK": r}, stderr=subprocess.PIPE, text=True)
         for r in "01"
     ]
-    alone = {
-        method: shared_run(method, tmp_path / "alone", models["bert"])
-        for method in ("full", "frozen", "lora")
-    }
+    alone = {method: shared_run(method, tmp_path / "alone", models["bert"]) for method in ("full", "frozen", "lora")}
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     for rank in "01":
@@ -193,9 +188,7 @@ def uninterrupted(models, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
-def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(
-    models, tmp_path: Path, uninterrupted, cuts
-) -> None:
+def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(models, tmp_path: Path, uninterrupted, cuts) -> None:
     whole, expected, final = uninterrupted
     steps: dict[int, float] = {}
     taken: dict[int, list[list[int]]] = {}
@@ -233,9 +226,7 @@ def test_a_run_that_is_carried_on_ends_as_one_that_never_stopped(
 
 def test_dropout_takes_part_in_what_is_carried_on(models, tmp_path: Path, uninterrupted) -> None:
     """A guard for the test above: without the saved state of randomness it could not pass."""
-    assert losses(uninterrupted[1]) != losses(
-        list(fit(make(tmp_path / "a", models["bert"], dropout=0.0, **OPTIONS)))
-    )
+    assert losses(uninterrupted[1]) != losses(list(fit(make(tmp_path / "a", models["bert"], dropout=0.0, **OPTIONS))))
     cut_after(5)(make(tmp_path / "b", models["bert"], **OPTIONS))
     (saved,) = complete(tmp_path / "b")[-1:]
     original = loop_module.checkpoint.restore_random
@@ -334,9 +325,7 @@ def test_the_best_weights_are_kept_and_put_back(
 
 
 def test_checkpoints_are_pruned_to_the_best_and_the_newest(models, tmp_path: Path) -> None:
-    training = make(
-        tmp_path, models["bert"], eval_steps=3, save_steps=1, save_total_limit=3, early_stopping_patience=0
-    )
+    training = make(tmp_path, models["bert"], eval_steps=3, save_steps=1, save_total_limit=3, early_stopping_patience=0)
     scripted(training, [0.9, 0.1, 0.1, 0.1])
     held = []
     for event in fit(training):
@@ -459,9 +448,7 @@ def test_the_rate_of_each_step_is_the_one_used(models, tmp_path: Path) -> None:
     assert used[:4] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
 
 
-def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(
-    models, tmp_path: Path
-) -> None:
+def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(models, tmp_path: Path) -> None:
     training = make(tmp_path, models["bert"], method="lora")
     groups = make_optimizer(training.model, 1e-3, 0.1).param_groups
     assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
@@ -471,11 +458,7 @@ def test_only_matrices_decay_and_only_what_is_trained_is_given_to_the_optimizer(
 
 
 def test_gradients_are_clipped(models, tmp_path: Path) -> None:
-    free = [
-        e.gradient_norm
-        for e in fit(make(tmp_path / "a", models["bert"], clip=0, epochs=1))
-        if isinstance(e, Step)
-    ]
+    free = [e.gradient_norm for e in fit(make(tmp_path / "a", models["bert"], clip=0, epochs=1)) if isinstance(e, Step)]
     assert max(free) > 0.5
     training = make(tmp_path / "b", models["bert"], clip=0.25, epochs=1)
     norms = []

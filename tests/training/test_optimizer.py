@@ -77,9 +77,7 @@ def test_the_rate_rises_and_falls() -> None:
     assert linear == pytest.approx([1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
     cosine = [rate(step, 10, 0.2, "cosine") for step in range(10)]
     assert cosine == pytest.approx([1 / 3, 2 / 3] + [0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
-    assert [rate(step, 10, 0.2, "constant") for step in range(10)] == pytest.approx(
-        [1 / 3, 2 / 3] + [1.0] * 8
-    )
+    assert [rate(step, 10, 0.2, "constant") for step in range(10)] == pytest.approx([1 / 3, 2 / 3] + [1.0] * 8)
     assert rate(0, 10, 0.0, "linear") == 1.0
     seen = 0
     for schedule in ("linear", "cosine", "constant"):
@@ -141,9 +139,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
-def test_with_layer_decay_each_layer_has_a_share_of_the_rate_above_it(
-    models, architecture: str, method: str
-) -> None:
+def test_with_layer_decay_each_layer_has_a_share_of_the_rate_above_it(models, architecture: str, method: str) -> None:
     kind = TASKS["classification"]
     task = kind(kind.Options(), {"labels": ["a", "b"]})
     way = METHODS[method](METHODS[method].Options())

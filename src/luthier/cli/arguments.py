@@ -25,9 +25,7 @@ Out = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a recipe's key, such as train.epochs=1. May be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's key, such as train.epochs=1. May be repeated."),
 ]
 
 

@@ -44,11 +44,7 @@ def new(
         loaded = load(data, form)
         columns = {field: name for field, name in loaded.columns.items() if field != name}
         rows = len(loaded.rows)
-        place = (
-            os.path.relpath(data, target.parent)
-            if Path(data).exists() and not Path(data).is_absolute()
-            else data
-        )
+        place = os.path.relpath(data, target.parent) if Path(data).exists() and not Path(data).is_absolute() else data
         if loaded.errors:
             say(f"{data} has errors: {len(loaded.errors):,}; the check below lists them")
     write_text(target, starter(task, place, columns, rows))
@@ -58,12 +54,8 @@ def new(
 
 
 def check(
-    target: Annotated[
-        str, typer.Argument(metavar="RECIPE|FILE", help="A recipe (.yaml), or a data file with --task.")
-    ],
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="TASK", help="What the file's rows are for.")
-    ] = None,
+    target: Annotated[str, typer.Argument(metavar="RECIPE|FILE", help="A recipe (.yaml), or a data file with --task.")],
+    task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="What the file's rows are for.")] = None,
     fix_offsets: Annotated[
         bool,
         typer.Option("--fix-offsets", help="Write a copy of the file with wrong answer starts corrected."),
@@ -110,9 +102,7 @@ def check(
     return 1 if any(fault["severity"] == "error" for fault in report["faults"]) else 0
 
 
-def _repair(
-    kind: str, target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool
-) -> int:
+def _repair(kind: str, target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool) -> int:
     """Write a corrected copy of a file whose rows have a field of this kind: spans or tags."""
     from luthier.data import fix_offsets, fix_tags
     from luthier.tasks import TASKS
@@ -124,9 +114,7 @@ def _repair(
 
         recipe, base = read(path, overrides)
         if not isinstance(recipe.data.train, str):
-            raise InputError(
-                "its data.train names several files", where=target, fix="repair one file at a time"
-            )
+            raise InputError("its data.train names several files", where=target, fix="repair one file at a time")
         task, path = recipe.task.name, base / recipe.data.train
     elif task is not None:
         task_named(task)

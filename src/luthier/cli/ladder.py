@@ -10,9 +10,7 @@ from .arguments import Json, Out, Set
 
 
 def ladder(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe (.yaml); its ladder block names models.")
-    ],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe (.yaml); its ladder block names models.")],
     out: Out = None,
     set_: Set = None,
     json_: Json = False,

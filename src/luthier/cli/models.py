@@ -62,9 +62,7 @@ def get(
 @app.command("suggest")
 def suggest(
     task: Annotated[str, typer.Option("--task", metavar="TASK", help="What is to be learned.")],
-    data: Annotated[
-        str, typer.Option("--data", metavar="FILE", help="Your rows; a few hundred are looked at.")
-    ],
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="Your rows; a few hundred are looked at.")],
     memory: Annotated[
         str | None,
         typer.Option("--memory", metavar="SIZE", help="What there is, such as 8GB.", show_default="no limit"),
@@ -88,13 +86,9 @@ def suggest(
 
     task_named(task)
     if method not in METHODS:
-        raise InputError(
-            f'there is no method "{method}"', where="--method", fix=did_you_mean(method, METHODS)
-        )
+        raise InputError(f'there is no method "{method}"', where="--method", fix=did_you_mean(method, METHODS))
     with Progress() as listen:
-        advice = advise(
-            task, data, memory=_bytes(memory), method=method, language=language, listen=listen
-        ).as_json()
+        advice = advise(task, data, memory=_bytes(memory), method=method, language=language, listen=listen).as_json()
     if json_:
         print_json(advice)
     else:

@@ -12,9 +12,7 @@ from .arguments import Json, Set
 def preview(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe (.yaml).")],
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, max=1000, help="So many rows.")] = 5,
-    split: Annotated[
-        str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")
-    ] = "train",
+    split: Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")] = "train",
     set_: Set = None,
     json_: Json = False,
 ) -> int:

@@ -63,9 +63,7 @@ def predict(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where the JSON lines go.", show_default="stdout"
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Where the JSON lines go.", show_default="stdout"),
     ] = None,
 ) -> int:
     """Answer rows: one JSON line a row, ids and order kept. At a terminal it asks row by row.
@@ -88,9 +86,7 @@ def predict(
     ):
         raise InputError("it is the input, too", where=str(output), fix="name another file with --output")
     if source is None and sys.stdin is None:
-        raise InputError(
-            "there is no standard input to read", where="predict", fix="name a file with --input"
-        )
+        raise InputError("there is no standard input to read", where="predict", fix="name a file with --input")
     if output is not None and not output.parent.is_dir():
         raise InputError("its folder is not there", where=str(output), fix=f"mkdir -p {output.parent}")
     opened = load(run)
@@ -141,9 +137,7 @@ def verdict(run: RunName = "last", json_: Json = False) -> int:
     found = opened.verdict
     if found is None:
         state = opened.status().get("state")
-        raise RunError(
-            f"it has no verdict: it is {state}", where=str(opened.path), fix=f"luthier resume {opened.path}"
-        )
+        raise RunError(f"it has no verdict: it is {state}", where=str(opened.path), fix=f"luthier resume {opened.path}")
     if json_:
         print_json(found)
     else:

@@ -49,9 +49,7 @@ def opened_rows(source: str, form: Form, columns: Mapping[str, str]) -> Iterator
         if item.hub is not None:
             records = read_hub(open_hub(item.hub, item.given))
         else:
-            records = open_file(
-                item.path, item.name, "auto", known_names(form, columns), None, item.whole
-            ).records()
+            records = open_file(item.path, item.name, "auto", known_names(form, columns), None, item.whole).records()
         yield from asked_rows(records, form, columns, item.name, numbers)
 
 
@@ -111,17 +109,13 @@ def asked_rows(
     wanted = {field: column for field, column in columns.items() if column in there}
     mapped = map_columns(form, sample, wanted, False, name)
     inputs = [field.name for field in form.inputs]
-    in_turns = (
-        form.inputs[0].kind == "messages"
-    )  # its columns are the parts of a layout: all but the answer's are read
+    in_turns = form.inputs[0].kind == "messages"  # its columns are the parts of a layout: all but the answer's are read
     mapped.columns = {
         field: column
         for field, column in mapped.columns.items()
         if (field not in ("output", "completion") if in_turns else field in inputs)
     }
-    mapped_words = (
-        form.inputs[0].kind == "tokens"
-    )  # cut from a text, perhaps: then where each stands goes along
+    mapped_words = form.inputs[0].kind == "tokens"  # cut from a text, perhaps: then where each stands goes along
     mapped.spans = {}
     shared: dict[str, str] = {}
     maker = RowMaker(form, mapped, name, False, shared)

@@ -59,9 +59,7 @@ def demo(
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe (.yaml); luthier new writes one.")
-    ],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe (.yaml); luthier new writes one.")],
     out: Out = None,
     set_: Set = None,
     json_: Json = False,
@@ -78,9 +76,7 @@ def train(
 def resume(
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]", help="A run's folder, number or name.", show_default="the newest unfinished"
-        ),
+        typer.Argument(metavar="[RUN]", help="A run's folder, number or name.", show_default="the newest unfinished"),
     ] = None,
     json_: Json = False,
 ) -> int:
@@ -97,9 +93,7 @@ def resume(
         if folder is None:
             known = known_runs(home())
             if not known:
-                raise InputError(
-                    "there is no run to resume", where="resume", fix="luthier train RECIPE begins one"
-                )
+                raise InputError("there is no run to resume", where="resume", fix="luthier train RECIPE begins one")
             say("nothing to resume: every run is finished; here is the newest")
             return _show(load(str(known[-1])), json_)
         name = str(folder.path)

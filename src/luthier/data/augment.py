@@ -75,9 +75,7 @@ class Questions(Section):
 
     name: Literal["questions"] = "questions"
     model: str = Setting(description="a causal model that writes questions and reads answers")
-    passages: str = Setting(
-        description="a text file (a passage a line), a folder of texts, or a table with a context"
-    )
+    passages: str = Setting(description="a text file (a passage a line), a folder of texts, or a table with a context")
     per_passage: int = Setting(2, ge=1, le=20, description="questions asked for each passage")
 
 
@@ -149,9 +147,7 @@ def rewritten(rows: Sequence[Row], form: Form, write: Write, by: str, ask: Calla
 def _tidy(said: str) -> str:
     """The first paragraph, without quotation marks around it or a word of introduction before it."""
     text = said.strip().split("\n\n")[0].strip()
-    text = re.sub(
-        r"^(?:paraphrase|rewritten|here is[^:\n]*|sure[^:\n]*)\s*:\s*", "", text, flags=re.IGNORECASE
-    )
+    text = re.sub(r"^(?:paraphrase|rewritten|here is[^:\n]*|sure[^:\n]*)\s*:\s*", "", text, flags=re.IGNORECASE)
     return text.strip().strip('"“”').strip()
 
 
@@ -229,8 +225,7 @@ def _replaced(job: Gapped, form: Form, new: Sequence[str]) -> dict[str, Any]:
     target = form[form.target]
     if target.kind == "spans" and target.within == job.field:
         changes[form.target] = [
-            {**span, "start": span["start"] + _shift_at(moved, span["start"])}
-            for span in job.row[form.target]
+            {**span, "start": span["start"] + _shift_at(moved, span["start"])} for span in job.row[form.target]
         ]
     return changes
 
@@ -251,11 +246,7 @@ def with_distractors(rows: Sequence[Row], form: Form, seed: int) -> Made:
     for row in rows:
         own = str(row[name])
         texts = [span["text"] for span in row[form.target]]
-        fit = [
-            p
-            for p in draw.sample(passages, min(8, len(passages)))
-            if p != own and not any(t in p for t in texts)
-        ]
+        fit = [p for p in draw.sample(passages, min(8, len(passages))) if p != own and not any(t in p for t in texts)]
         if not fit:
             made.why["no other passage without the answer"] += 1
             continue
@@ -307,9 +298,7 @@ def questions_from(passages: Sequence[Row], form: Form, write: Write, read: Read
     """
     target = form[form.target]
     if target.kind != "spans" or target.within is None:
-        raise DataError(
-            "questions make rows for question answering", where="data.augment", fix="leave them out"
-        )
+        raise DataError("questions make rows for question answering", where="data.augment", fix="leave them out")
     asked = next(one.name for one in form.inputs if one.name != target.within)
     made = Made()
     found: list[tuple[Row, str, str, int]] = []

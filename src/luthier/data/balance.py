@@ -80,9 +80,7 @@ def balance(groups: list[Group], shares: Mapping[str, float], num_rows: int) -> 
     needs = _needs(groups, bounds, num_rows)
     stuck: set[tuple[str, str | None]] = set()
     for _ in range(len(groups) + 100):
-        need = next(
-            (n for n in needs.values() if n.penalty(n.count) and (n.split, n.label) not in stuck), None
-        )
+        need = next((n for n in needs.values() if n.penalty(n.count) and (n.split, n.label) not in stuck), None)
         if need is None:
             break
         move = _best_move(groups, need, needs, bounds)

@@ -86,9 +86,7 @@ def _size(rows: Sequence[Row]) -> Iterator[Fault]:
         fix = "add rows, or repair the ones reported"
         yield Fault("error", "too-few-rows", message, _of_file(rows), fix=fix)
     elif len(rows) < FEW_ROWS:
-        message = (
-            f"{len(rows)} rows{where} are few: scores will have wide intervals, expected {FEW_ROWS} or more"
-        )
+        message = f"{len(rows)} rows{where} are few: scores will have wide intervals, expected {FEW_ROWS} or more"
         yield Fault("warning", "too-few-rows", message, _of_file(rows), fix="add rows")
 
 
@@ -115,9 +113,7 @@ def _copies(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> list[Faul
         if earlier is None:
             first[key] = [row]
             continue
-        same = next(
-            (e for e in earlier if _meaning(e.get(form.target)) == _meaning(row.get(form.target))), None
-        )
+        same = next((e for e in earlier if _meaning(e.get(form.target)) == _meaning(row.get(form.target))), None)
         if same is not None:
             faults.append(_duplicate(same, row, names[0] if names else ""))
             num["duplicate"] += 1
@@ -176,9 +172,7 @@ def _other_tag(first: Row, row: Row, form: Form) -> str:
     i = next((i for i, (a, b) in enumerate(zip(there, here)) if a != b), 0)
     if i >= min(len(there), len(here), len(words)):
         return "one of them has none"
-    return (
-        f'word {i + 1}, "{shown(words[i], 40)}", is {shown(there[i], 40)} there and {shown(here[i], 40)} here'
-    )
+    return f'word {i + 1}, "{shown(words[i], 40)}", is {shown(there[i], 40)} there and {shown(here[i], 40)} here'
 
 
 def _said(value: Any) -> str:
@@ -235,12 +229,8 @@ def _texts(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> Iterator[F
 def _odd(match: re.Match[str], text: str, name: str, row: Row) -> Fault:
     near = shown(text[max(0, match.start() - 15) : match.end() + 15], 60)
     codes = " ".join(f"U+{ord(c):04X}" for c in match.group())
-    message = (
-        f'odd characters at {match.start() + 1} ({codes}) near "{near}", expected none: a wrong encoding?'
-    )
-    return Fault(
-        "note", "odd-characters", message, row.file, row.line, name, near, "look at it; export again as UTF-8"
-    )
+    message = f'odd characters at {match.start() + 1} ({codes}) near "{near}", expected none: a wrong encoding?'
+    return Fault("note", "odd-characters", message, row.file, row.line, name, near, "look at it; export again as UTF-8")
 
 
 def _tokens(

@@ -59,9 +59,7 @@ def _label(
     if len(counts) == 1:
         label = next(iter(counts))
         message = f'every row is labelled "{shown(label, 40)}", expected at least two different labels'
-        yield Fault(
-            "error", "one-label", message, file, 0, form.target, shown(label), "add rows of another label"
-        )
+        yield Fault("error", "one-label", message, file, 0, form.target, shown(label), "add rows of another label")
         return
     if len(counts) > max(50, total // 2):
         yield _many_labels(len(counts), total, form, file)
@@ -125,9 +123,7 @@ def _labels(
     yield from _few(counts, "only {} rows are labelled", "add rows of it, or merge it", form, file)
     if none:
         message = f'{none} rows ({none / len(marked):.1%}) have no label: they teach "none of them"'
-        yield Fault(
-            "note", "no-labels", message, file, 0, form.target, "", "remove those nobody has labelled"
-        )
+        yield Fault("note", "no-labels", message, file, 0, form.target, "", "remove those nobody has labelled")
 
 
 def _number(
@@ -160,9 +156,7 @@ def _answers(
         yield Fault("error", "one-label", message, file, 0, form.target, "", "add rows with answers")
 
 
-def _tags(
-    rows: Sequence[Row], form: Form, allowed: Collection[str] | None, facts: Facts, file: str
-) -> Iterator[Fault]:
+def _tags(rows: Sequence[Row], form: Form, allowed: Collection[str] | None, facts: Facts, file: str) -> Iterator[Fault]:
     """Tags and mentions by type; types too rare to learn."""
     marked = [row[form.target] for row in rows if row.get(form.target) is not None]
     found = [mentions(tags) for tags in marked]
@@ -224,6 +218,4 @@ def unknown_labels(
                 asks[label] = did_you_mean(label, allowed)
             message = f'the {what} "{shown(label, 40)}" is unknown. {asks[label]}'
             fix = "correct it, or add training rows of it"
-            yield Fault(
-                severity, "unknown-label", message, row.file, row.line, form.target, shown(label), fix
-            )
+            yield Fault(severity, "unknown-label", message, row.file, row.line, form.target, shown(label), fix)

@@ -35,9 +35,7 @@ class Mapped:
 
     @property
     def used(self) -> set[str]:
-        extra = {
-            c for s in self.spans.values() for c in (s.start, s.impossible) if c and c not in IMPOSSIBLE_KEYS
-        }
+        extra = {c for s in self.spans.values() for c in (s.start, s.impossible) if c and c not in IMPOSSIBLE_KEYS}
         return set(self.columns.values()) | extra | ({self.id} if self.id else set())
 
     def keep_inputs(self, form: Form) -> None:
@@ -88,9 +86,7 @@ def map_columns(
         _by_content(form, missing, found, sample, mapped, file)
     inputs = form.inputs
     missing = [
-        f
-        for f in missing
-        if f.name not in mapped.columns and (labelled or f.name != form.target or f in inputs)
+        f for f in missing if f.name not in mapped.columns and (labelled or f.name != form.target or f in inputs)
     ]
     if missing and found:
         raise _not_found(missing, found, inside, mapped.columns, file)
@@ -151,9 +147,7 @@ def _by_request(
     columns = {}
     for name, column in wanted.items():
         if name not in fields:
-            raise DataError(
-                f'data.columns: there is no field "{name}". {did_you_mean(name, fields)}', where=file
-            )
+            raise DataError(f'data.columns: there is no field "{name}". {did_you_mean(name, fields)}', where=file)
         inner = [path for path in inside if path == column or path.partition(".")[2] == column]
         if found and column not in found and len(inner) != 1:
             raise DataError(
@@ -222,9 +216,7 @@ def _label_column(columns: list[str], sample: Sequence[Raw]) -> str | None:
     """Which of two columns holds classes: clearly fewer distinct values, and shorter ones."""
     measures = []
     for column in columns:
-        values = [
-            str(raw.values[column]) for raw in sample if raw.values is not None and column in raw.values
-        ]
+        values = [str(raw.values[column]) for raw in sample if raw.values is not None and column in raw.values]
         if len(values) < 4:
             return None
         measures.append((len(set(values)) / len(values), sum(map(len, values)) / len(values), column))

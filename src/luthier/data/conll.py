@@ -53,9 +53,7 @@ def looks_like(text: str) -> bool:
 
 
 def _skipped(line: str) -> bool:
-    return line.startswith("-DOCSTART-") or (
-        _COMMENT.match(line) is not None and not is_tag(line.split()[-1])
-    )
+    return line.startswith("-DOCSTART-") or (_COMMENT.match(line) is not None and not is_tag(line.split()[-1]))
 
 
 def _layout(rows: list[str]) -> Layout:
@@ -63,9 +61,7 @@ def _layout(rows: list[str]) -> Layout:
     layout = Layout(tabs=2 * sum("\t" in row.strip() for row in rows) >= len(rows) > 0)
     counts = Counter(len(layout.cells(row)) for row in rows)
     columns = max(counts, key=lambda n: (counts[n], n)) if counts else 0
-    ends = [
-        cells[-1] for row in rows if len(cells := layout.cells(row)) == columns and not row.startswith("#")
-    ]
+    ends = [cells[-1] for row in rows if len(cells := layout.cells(row)) == columns and not row.startswith("#")]
     return Layout(layout.tabs, columns, frozenset(ends))
 
 

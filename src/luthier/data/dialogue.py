@@ -172,6 +172,4 @@ def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, fil
             f"no layout of instructions or dialogues fits; the columns are: {there}. Known are messages or "
             "conversations; instruction and output; prompt and completion; text"
         )
-    return DataError(
-        problem, where=file, fix=f"say which column is which, in the recipe:\n  columns:\n{lines}"
-    )
+    return DataError(problem, where=file, fix=f"say which column is which, in the recipe:\n  columns:\n{lines}")

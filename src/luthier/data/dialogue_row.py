@@ -38,9 +38,7 @@ def read_dialogue(maker: RowMaker, raw: Raw, fields: dict[str, Any]) -> bool:
             return False
     if tools and not maker.clean(json.dumps(tools, ensure_ascii=False), columns["tools"], raw):
         return False
-    turns = [
-        turn for turn in turns if turn.role != "system" or turn.content.strip()
-    ]  # an empty one says nothing
+    turns = [turn for turn in turns if turn.role != "system" or turn.content.strip()]  # an empty one says nothing
     if tools:
         fields["tools"] = tools
     if maker.mapped.layout == "text" and maker.labelled and both.answer is not None:
@@ -49,9 +47,7 @@ def read_dialogue(maker: RowMaker, raw: Raw, fields: dict[str, Any]) -> bool:
     return _divide(maker, raw, fields, turns, both.messages.name, both.answer.name if both.answer else "")
 
 
-def _divide(
-    maker: RowMaker, raw: Raw, fields: dict[str, Any], turns: list[Turn], messages: str, answer: str
-) -> bool:
+def _divide(maker: RowMaker, raw: Raw, fields: dict[str, Any], turns: list[Turn], messages: str, answer: str) -> bool:
     """The turns in order, cut before the assistant's last one."""
     for path, message, fix in _out_of_order(turns):
         maker.remark("warning", "turn-order", message, raw, path, "", fix)
@@ -66,12 +62,8 @@ def _divide(
     left = turns[last + 1 :]
     if left:
         these = f"{len(left)} turns" if len(left) > 1 else "the turn"
-        message = (
-            f"{these} after the assistant's last one cannot be learned, expected it to have the last word"
-        )
-        maker.remark(
-            "warning", "turn-order", message, raw, left[0].path, left[0].content, "add the answer to them"
-        )
+        message = f"{these} after the assistant's last one cannot be learned, expected it to have the last word"
+        maker.remark("warning", "turn-order", message, raw, left[0].path, left[0].content, "add the answer to them")
     final = turns[last]
     fields[messages] = [turn.as_json() for turn in turns[:last]]
     fields[answer] = final.content if final.content.strip() else _calls_as_text(final.more["tool_calls"])
@@ -98,9 +90,7 @@ def _out_of_order(turns: Sequence[Turn]) -> list[tuple[str, str, str]]:
         if role == "system" and i:
             kind, message = "system", "the system's turn comes later, expected it first"
         elif (
-            role in ("assistant", "tool")
-            and before in ("", "system")
-            and not any(t.role == "user" for t in turns[:i])
+            role in ("assistant", "tool") and before in ("", "system") and not any(t.role == "user" for t in turns[:i])
         ):
             kind, message = "first", f"the dialogue begins with the {role}'s turn, expected the user's"
         elif role == before and role in ("user", "assistant"):
@@ -205,9 +195,7 @@ def _answer(values: Mapping[str, Any], columns: Mapping[str, str], part: str) ->
     if isinstance(listed, (list, tuple)) and are_turns(listed):
         return turns_of(listed, column)
     if value is None:
-        raise Wrong(
-            "wrong-type", "nothing (null), expected text", column, value, "write it as text, in quotes"
-        )
+        raise Wrong("wrong-type", "nothing (null), expected text", column, value, "write it as text, in quotes")
     return [Turn("assistant", _text(values, column), column)]
 
 
@@ -222,12 +210,9 @@ def _history(values: Mapping[str, Any], column: str) -> list[Turn]:
     for i, pair in enumerate(rounds):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
             message = f"{kind_of(pair)}, expected earlier rounds as [[user, assistant], ...]"
-            raise Wrong(
-                "wrong-type", message, f"{column}[{i}]", pair, "write each round as a list of two texts"
-            )
+            raise Wrong("wrong-type", message, f"{column}[{i}]", pair, "write each round as a list of two texts")
         turns += [
-            Turn(role, text, f"{column}[{i}][{k}]")
-            for k, (role, text) in enumerate(zip(("user", "assistant"), pair))
+            Turn(role, text, f"{column}[{i}][{k}]") for k, (role, text) in enumerate(zip(("user", "assistant"), pair))
         ]
     return turns
 

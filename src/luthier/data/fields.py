@@ -89,9 +89,7 @@ class RowMaker:
         self, severity: FaultSeverity, code: str, message: str, raw: Raw, field: str, value: Any, fix: str
     ) -> None:
         """Say something about the record."""
-        self.faults.append(
-            Fault(severity, code, message + raw.place, self.file, raw.line, field, shown(value), fix)
-        )
+        self.faults.append(Fault(severity, code, message + raw.place, self.file, raw.line, field, shown(value), fix))
 
     def sound(self, value: str) -> bool:
         """Whether `clean` would find nothing."""
@@ -100,9 +98,7 @@ class RowMaker:
     def clean(self, value: str, column: str, raw: Raw) -> bool:
         """Whether a text can be learned from at all: no NUL, no half characters, not over the limit."""
         if "\x00" in value:
-            message = (
-                f"the text holds a NUL byte at character {value.index(chr(0)) + 1}, expected text without it"
-            )
+            message = f"the text holds a NUL byte at character {value.index(chr(0)) + 1}, expected text without it"
             return self.reject("nul-byte", message, raw, column, value, "remove it")
         if not value.isascii():
             try:
@@ -119,14 +115,10 @@ class RowMaker:
     def _half_character(self, value: str, at: int, column: str, raw: Raw) -> bool:
         code = ord(value[at])
         if 0xDC80 <= code <= 0xDCFF:  # Python's own escape for a byte that could not be decoded
-            message = (
-                f"the byte 0x{code - 0xDC00:02X} at character {at + 1} is not UTF-8, expected UTF-8 text"
-            )
+            message = f"the byte 0x{code - 0xDC00:02X} at character {at + 1} is not UTF-8, expected UTF-8 text"
             return self.reject("bad-encoding", message, raw, column, value, "save the file as UTF-8")
         message = f"half a character (U+{code:04X}, a lone surrogate) at {at + 1}, expected whole characters"
-        return self.reject(
-            "lone-surrogate", message, raw, column, value, "correct the text: an emoji was cut in two"
-        )
+        return self.reject("lone-surrogate", message, raw, column, value, "correct the text: an emoji was cut in two")
 
     def _extras(self, raw: Raw, fields: dict[str, Any]) -> None:
         """Columns the task does not ask for, kept for grouping and for audits."""
@@ -145,15 +137,11 @@ class RowMaker:
         """What is to be said of the file as a whole, once it is read: what was searched, split or cut."""
         notes = []
         if self.num_searched:
-            message = (
-                f"{self.num_searched} answers have no answer_start and were found by searching the context"
-            )
+            message = f"{self.num_searched} answers have no answer_start and were found by searching the context"
             if self.num_ambiguous:
                 message += f"; {self.num_ambiguous} of them stand in several places, and the first was taken"
             severity: FaultSeverity = "warning" if self.num_ambiguous else "note"
-            notes.append(
-                Fault(severity, "searched-answers", message, self.file, fix="add answer_start to be sure")
-            )
+            notes.append(Fault(severity, "searched-answers", message, self.file, fix="add answer_start to be sure"))
         for name, mark in self.mapped.separators.items():
             message = f'the labels stand in one text, which was split at "{mark}"'
             fix = "write them as a JSON list if a label holds this sign"

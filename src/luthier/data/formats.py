@@ -79,9 +79,7 @@ class Opened:
         if self.dialect is not None and self.dialect.header is None and not self.whole:
             columns = ", ".join(f"column {i}" for i in range(1, self.dialect.columns + 1))
             message = f"the first line looks like a row, not like column names; columns are called {columns}"
-            found.append(
-                Fault("note", "no-header", message, self.name, 1, fix="add a line with column names")
-            )
+            found.append(Fault("note", "no-header", message, self.name, 1, fix="add a line with column names"))
         return found
 
 
@@ -117,15 +115,11 @@ def _refuse(found: Probe, name: str) -> None:
         raise DataError("this is no text: it is full of control signs", where=name, fix="name a data file")
 
 
-def _detect(
-    path: Path, name: str, found: Probe, wanted: str, known: Collection[str]
-) -> tuple[str, Dialect | None]:
+def _detect(path: Path, name: str, found: Probe, wanted: str, known: Collection[str]) -> tuple[str, Dialect | None]:
     if found.head.startswith(b"PAR1"):
         return "parquet", None
     if wanted == "parquet":
-        raise DataError(
-            "it is not a Parquet file", where=name, fix="leave data.format out: auto looks at the content"
-        )
+        raise DataError("it is not a Parquet file", where=name, fix="leave data.format out: auto looks at the content")
     text = sample_text(path, found)
     if wanted in ("csv", "tsv"):
         return wanted, sniff(text, known, "\t" if wanted == "tsv" else None)
@@ -192,9 +186,7 @@ def _text_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
         if not text.strip():
             continue
         if len(text) + left_out > ROW_LIMIT:
-            yield Raw(
-                number, None, [too_large(name, number, len(text) + left_out, ROW_LIMIT, value=text[:100])]
-            )
+            yield Raw(number, None, [too_large(name, number, len(text) + left_out, ROW_LIMIT, value=text[:100])])
         else:
             yield Raw(number, {"text": text})
 

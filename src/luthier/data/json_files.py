@@ -95,11 +95,7 @@ def _is_part(value: Any) -> bool:
         return False
     turn = ("role" in value and "content" in value) or ("from" in value and "value" in value)
     annotation = isinstance(value.get("result"), list)
-    return (
-        turn
-        or annotation
-        or bool({"start", "start_offset"} & set(value) and {"end", "end_offset"} & set(value))
-    )
+    return turn or annotation or bool({"start", "start_offset"} & set(value) and {"end", "end_offset"} & set(value))
 
 
 def _choose(keys: list[str], name: str, split: str | None) -> str:
@@ -243,9 +239,7 @@ class _Array:
             yield self._numbered(Raw(line, None, [not_an_object(value, self.name, line)]))
         elif end - start > ROW_LIMIT:
             near = self.text[start : start + 100]
-            yield self._numbered(
-                Raw(line, None, [too_large(self.name, line, end - start, ROW_LIMIT, value=near)])
-            )
+            yield self._numbered(Raw(line, None, [too_large(self.name, line, end - start, ROW_LIMIT, value=near)]))
         else:
             yield self._numbered(Raw(line, None if complaints else value, complaints))
 
@@ -254,9 +248,7 @@ class _Array:
         if self.crowded:
             own = raw.values.get("id") if raw.values else None
             raw.place = (
-                f' (row {self.num_read}, id "{shown(own, 40)}")'
-                if own is not None
-                else f" (row {self.num_read})"
+                f' (row {self.num_read}, id "{shown(own, 40)}")' if own is not None else f" (row {self.num_read})"
             )
         return raw
 
@@ -282,9 +274,7 @@ class _Array:
 
     def _truncated(self, at: int) -> Raw:
         line = self.line(min(at, len(self.text.rstrip())))
-        message = (
-            f"the file ends inside its list, expected a closing ]; the {self.num_read} rows before were read"
-        )
+        message = f"the file ends inside its list, expected a closing ]; the {self.num_read} rows before were read"
         near = shown(self.text.rstrip()[-60:])
         return Raw(
             line,
@@ -296,9 +286,7 @@ class _Array:
         """Both rows are whole, so both are kept."""
         line, near = self.line(at), shown(self.text[at : at + 40])
         message = f"not quite JSON at column {self.line.column(at)}: no comma between two rows, expected one"
-        return Raw(
-            line, None, [Fault("warning", "bad-json", message, self.name, line, "", near, "add the comma")]
-        )
+        return Raw(line, None, [Fault("warning", "bad-json", message, self.name, line, "", near, "add the comma")])
 
     def _junk(self, at: int) -> Raw:
         line, near = self.line(at), shown(self.text[at : at + 40])

@@ -22,9 +22,7 @@ def read_json_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
         if not text:
             continue
         if len(text) + left_out > ROW_LIMIT:
-            yield Raw(
-                number, None, [too_large(name, number, len(text) + left_out, ROW_LIMIT, value=text[:100])]
-            )
+            yield Raw(number, None, [too_large(name, number, len(text) + left_out, ROW_LIMIT, value=text[:100])])
             continue
         try:
             value, end = decoder.raw_decode(text)

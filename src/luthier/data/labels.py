@@ -86,14 +86,10 @@ def read_labels(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[s
             label = as_label(item)
         except ValueError:
             message = f"{kind_of(item)} ({shown(item, 40)}), expected a label: text or a whole number"
-            return maker.reject(
-                "wrong-type", message, raw, place, item, "write the labels as a list of texts"
-            )
+            return maker.reject("wrong-type", message, raw, place, item, "write the labels as a list of texts")
         if label is None:
             message = "one of the labels is empty, expected text"
-            return maker.reject(
-                "missing-label", message, raw, place, item, "fill it in, or take it out of the list"
-            )
+            return maker.reject("missing-label", message, raw, place, item, "fill it in, or take it out of the list")
         named = _named(maker, label, place, raw)
         if named is None:
             return False
@@ -133,9 +129,7 @@ def _named(maker: RowMaker, label: str, place: str, raw: Raw) -> str | None:
         problem = f"the label is {label}, and data.label_names has {len(names)} names, expected 0 to {len(names) - 1}"
     else:
         problem = f'the label "{shown(label, 40)}" is not in data.label_names, expected one of them'
-    maker.reject(
-        "unknown-label", problem, raw, place, label, f"correct it. {did_you_mean(label[:200], names)}"
-    )
+    maker.reject("unknown-label", problem, raw, place, label, f"correct it. {did_you_mean(label[:200], names)}")
     return None
 
 
@@ -149,18 +143,12 @@ def read_number(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[s
             return True
         message = "the number is missing, expected one"
         return maker.reject("missing-label", message, raw, column, value, "fill it in, or remove the row")
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float, str))
-        or (text and not _NUMBER.fullmatch(text))
-    ):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or (text and not _NUMBER.fullmatch(text)):
         if text and text.lstrip("+-").lower() in ("inf", "infinity"):
             return _not_finite(maker, column, raw, value)
         message = f"{kind_of(value)} ({shown(value, 40)}), expected a number"
         dots = text is not None and _DECIMAL_COMMA.fullmatch(text)
-        fix = (
-            f"write {text.replace(',', '.')}, with a point" if text and dots else "write a number such as 3.5"
-        )
+        fix = f"write {text.replace(',', '.')}, with a point" if text and dots else "write a number such as 3.5"
         return maker.reject("wrong-type", message, raw, column, value, fix)
     try:
         number = float(text if text is not None else value)

@@ -39,9 +39,7 @@ def _seen(
     train_rows: Sequence[Row], other_rows: Sequence[Row], form: Form, name: str | None, joined: Joined
 ) -> list[dict[str, Any]]:
     by_input = _first_by_input(train_rows, form)
-    by_group = {
-        frozen(value): row for row in reversed(train_rows) if name and (value := row.get(name)) is not None
-    }
+    by_group = {frozen(value): row for row in reversed(train_rows) if name and (value := row.get(name)) is not None}
     by_root = _first_by_root(joined, len(train_rows))
     found = []
     for i, row in enumerate(other_rows, len(train_rows)):
@@ -99,9 +97,7 @@ def apply(
     because = f"{len(found)} {name} rows ({share:.1%}) share them"
     sentence = f"{numbers['dropped']} training rows were left out because {because}."
     if not kept:
-        raise DataError(
-            f"every training row is also in {name}", where=f"data.{name}", fix="give different files"
-        )
+        raise DataError(f"every training row is also in {name}", where=f"data.{name}", fix="give different files")
     return kept, Finding(id, "note", sentence, numbers, ids, "")
 
 
@@ -113,9 +109,7 @@ _REMEDY = (
 
 def _sentence(found: Sequence[Mapping[str, Any]], share: float, name: str) -> str:
     words = {"exact": "is also", "near": "is nearly the same as", "group": "shares its group with"}
-    shown = "; ".join(
-        f"{leak['place']} {words[leak['kind']]} {leak['train_place']}" for leak in found[:_EXAMPLES]
-    )
+    shown = "; ".join(f"{leak['place']} {words[leak['kind']]} {leak['train_place']}" for leak in found[:_EXAMPLES])
     more = f"; and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
     return f"{len(found)} {name} rows ({share:.1%}) have been seen in training, expected none: {shown}{more}"
 

@@ -161,9 +161,7 @@ class _Loader:
         text = next((f.name for f in self.form.fields if f.kind == "text" and f.required), None)
         if text is None or self.form[self.form.target].kind != "label":
             where = str(Path(items[0].given).parent.parent)
-            raise DataError(
-                "its sub-folders are labels, and this task has none", where=where, fix="name data files"
-            )
+            raise DataError("its sub-folders are labels, and this task has none", where=where, fix="name data files")
         mapped = Mapped({text: text, self.form.target: self.form.target})
         for item in items:
             opened = open_file(item.path, item.name, "auto", (), None, whole=True)
@@ -190,9 +188,7 @@ class _Loader:
     def _records(self, records: Iterator[Raw], name: str, about: dict[str, Any]) -> None:
         sample = _sample(records)
         if not sample:
-            raise DataError(
-                "it holds no rows", where=name, fix="name a file with at least one row under its header"
-            )
+            raise DataError("it holds no rows", where=name, fix="name a file with at least one row under its header")
         mapped = map_columns(self.form, sample, self.columns, self.labelled, name, self.layout)
         self.loaded.faults += mapped.notes
         maker = RowMaker(self.form, mapped, name, self.labelled, self._shared, self.label_names)
@@ -275,17 +271,13 @@ class _Loader:
             wanted = wanted.encode("utf-8", "replace").decode("utf-8")
         made, number = wanted, 1
         if made in self._ids:
-            number = self._repeats.get(
-                wanted, 1
-            )  # counted on: a thousand equal rows must not be a million tries
+            number = self._repeats.get(wanted, 1)  # counted on: a thousand equal rows must not be a million tries
             while made in self._ids:
                 number += 1
                 made = f"{wanted}-{number}"
             self._repeats[wanted] = number
         if given and number > 1:
-            message = (
-                f'the id "{wanted}" stands on an earlier row, too, expected once; this row becomes "{made}"'
-            )
+            message = f'the id "{wanted}" stands on an earlier row, too, expected once; this row becomes "{made}"'
             fault = Fault(
                 "warning",
                 "duplicate-id",

@@ -14,9 +14,7 @@ from typing import Any
 from .content import plain, words
 
 NUM_PERM = 128
-ROWS_A_BAND = (
-    4  # 32 bands of 4: a pair with likeness 0.6 is a candidate with probability 0.99, one of 0.2 with 0.05
-)
+ROWS_A_BAND = 4  # 32 bands of 4: a pair with likeness 0.6 is a candidate with probability 0.99, one of 0.2 with 0.05
 MIN_WORDS = 5  # shorter texts are compared exactly: one word changed makes them another text
 _SEED = 7
 _CHUNK = 8192
@@ -56,9 +54,7 @@ def _copies(texts: Sequence[str], pairs: list[tuple[int, int, float]]) -> list[i
     return distinct
 
 
-def _bands(
-    texts: Sequence[str], distinct: list[int], say: Callable[[int], None] | None
-) -> tuple[Any, list[int]]:
+def _bands(texts: Sequence[str], distinct: list[int], say: Callable[[int], None] | None) -> tuple[Any, list[int]]:
     """The bands (texts x bands, uint32) of every text long enough, and which texts those are."""
     import numpy as np
 
@@ -135,9 +131,7 @@ def _crowds(column: Any) -> Iterator[Any]:
         yield order[start:end]
 
 
-def _verified(
-    texts: Sequence[str], long: list[int], bands: Any, threshold: float
-) -> Iterator[tuple[int, int, float]]:
+def _verified(texts: Sequence[str], long: list[int], bands: Any, threshold: float) -> Iterator[tuple[int, int, float]]:
     """Candidates that pass the exact test, those that are already connected left out."""
     joined = Joined(len(long))
     refused: set[int] = set()

@@ -48,9 +48,7 @@ def _names(feature: Any) -> Any:
     """The names of a feature of classes, or of a list of such (tags, several labels)."""
     while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
         feature = feature["feature"]
-    return (
-        feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-    )
+    return feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
 
 
 def named(values: dict[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:

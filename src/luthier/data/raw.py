@@ -54,9 +54,7 @@ def shown(value: Any, limit: int = 80) -> str:
             value = f"<{type(value).__name__}>"
     if len(value) > limit:
         value = value[: limit - 1] + "…"
-    return _UNPRINTABLE.sub(
-        lambda m: m.group().encode("unicode_escape", "surrogatepass").decode("ascii"), value
-    )
+    return _UNPRINTABLE.sub(lambda m: m.group().encode("unicode_escape", "surrogatepass").decode("ascii"), value)
 
 
 def kind_of(value: Any) -> str:

@@ -180,9 +180,7 @@ def _edits(
 
 def _write(record: dict[str, Any], path: str, new: Any) -> dict[str, Any]:
     """Set the value at `path` (answers[0].answer_start); the innermost object on the way there."""
-    steps: list[Any] = [
-        m.group(1) if m.group(1) is not None else int(m.group(2)) for m in _STEP.finditer(path)
-    ]
+    steps: list[Any] = [m.group(1) if m.group(1) is not None else int(m.group(2)) for m in _STEP.finditer(path)]
     holder, node = record, record
     for step in steps[:-1]:
         node = node[step]

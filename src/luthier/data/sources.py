@@ -97,9 +97,7 @@ def _of_split(folder: Path, name: str) -> list[Path]:
     words = SPLIT_NAMES[name]
     entries = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix.lower() in SUFFIXES]
     return [
-        p
-        for p in entries
-        if any(p.stem.lower() == w or p.name.lower().startswith((w + "-", w + ".")) for w in words)
+        p for p in entries if any(p.stem.lower() == w or p.name.lower().startswith((w + "-", w + ".")) for w in words)
     ]
 
 
@@ -153,11 +151,7 @@ def _entries(given: str, entries: Iterable[Path]) -> list[Found]:
     found += [Found(str(Path(given) / p.name), p, whole=whole) for p in files]
     labelled = not files and len(folders) > 1
     for folder in folders:
-        inside = [
-            p
-            for p in sorted(folder.iterdir())
-            if p.is_file() and p.suffix.lower() in _TEXTS and not _about(p)
-        ]
+        inside = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in _TEXTS and not _about(p)]
         if labelled and inside:
             name = str(Path(given) / folder.name)
             found += [Found(f"{name}/{p.name}", p, label=folder.name, whole=True) for p in inside]
@@ -172,9 +166,7 @@ def _about(path: Path) -> bool:
 
 
 def _pattern(given: str, base: Path | None, split: str | None) -> list[Found]:
-    places = (
-        [base / given, Path(given)] if base is not None and not Path(given).is_absolute() else [Path(given)]
-    )
+    places = [base / given, Path(given)] if base is not None and not Path(given).is_absolute() else [Path(given)]
     for place in places:
         # Path.glob refuses absolute patterns, and a pattern may well be one.
         paths = [Path(p) for p in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207

@@ -134,9 +134,7 @@ def truth(value: Any) -> bool | None:
     return bool(value) if isinstance(value, (bool, int, float)) else None
 
 
-def examine(
-    span: Span, context: str, file: str, line: int, place: str = ""
-) -> tuple[Repair | None, Fault | None]:
+def examine(span: Span, context: str, file: str, line: int, place: str = "") -> tuple[Repair | None, Fault | None]:
     """A span against the text it lies in: (its corrected form, the fault that says so).
 
     (None, None): it is right. A Repair without a Fault: the file gives no start, and the words stand there.
@@ -167,18 +165,14 @@ def examine(
 
 def wrong_span(file: str, line: int, field: str, value: Any, expected: str, place: str = "") -> Fault:
     message = f"{kind_of(value)} ({shown(value, 40)}), expected {expected}{place}"
-    return Fault(
-        "error", "wrong-type", message, file, line, field, shown(value), "correct or remove this answer"
-    )
+    return Fault("error", "wrong-type", message, file, line, field, shown(value), "correct or remove this answer")
 
 
 def _fix(file: str) -> str:
     return f"luthier check {file} --fix-offsets"
 
 
-def _misplaced(
-    span: Span, start: int, context: str, repair: Repair, file: str, line: int, place: str
-) -> Fault:
+def _misplaced(span: Span, start: int, context: str, repair: Repair, file: str, line: int, place: str) -> Fault:
     """The words are in the context, but not where the file says."""
     expected = f'expected "{shown(span.text, 60)}" (found at {repair.start}{repair.why})'
     if isinstance(span.start, float):
@@ -190,9 +184,7 @@ def _misplaced(
     else:
         points = context[start : start + len(span.text)]
         message = f'{span.start} points at "{shown(points, 60)}", {expected}'
-    return Fault(
-        "error", "offset", message + place, file, line, span.start_path, shown(span.start), _fix(file)
-    )
+    return Fault("error", "offset", message + place, file, line, span.start_path, shown(span.start), _fix(file))
 
 
 def _absent(span: Span, repair: Repair | None, file: str, line: int, place: str) -> Fault:
@@ -206,9 +198,7 @@ def _absent(span: Span, repair: Repair | None, file: str, line: int, place: str)
     else:
         message = f'{found}, expected "{shown(repair.text, 60)}" (found at {repair.start}{repair.why})'
         fix = _fix(file)
-    return Fault(
-        "error", "answer-not-in-context", message + place, file, line, span.path, shown(span.text), fix
-    )
+    return Fault("error", "answer-not-in-context", message + place, file, line, span.path, shown(span.text), fix)
 
 
 def find(context: str, text: str, start: int) -> Repair | None:
@@ -259,9 +249,7 @@ def _variant(context: str, text: str, start: int) -> Repair | None:
     words = text.split()
     for form in (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
         if form != text and (places := _occurrences(context, form)):
-            return Repair(
-                form, min(places, key=lambda p: abs(p - start)), "; written in another Unicode form"
-            )
+            return Repair(form, min(places, key=lambda p: abs(p - start)), "; written in another Unicode form")
     if not words or len(text) > 10_000:
         return None
     pattern = r"\s+".join(re.escape(word) for word in words)

@@ -57,9 +57,7 @@ def split(
     """
     shares = {"test": test, "validation": validation}
     if any(not 0 <= share < 1 for share in shares.values()) or test + validation >= 1:
-        raise DataError(
-            f"validation {validation} and test {test} are not fractions that leave rows to train on"
-        )
+        raise DataError(f"validation {validation} and test {test} are not fractions that leave rows to train on")
     if not test and not validation:
         return Split({row.id: "train" for row in rows}, num_groups=len(rows))
     name = grouping(rows, form, group_by)

@@ -40,9 +40,7 @@ def article_rows(article: dict[str, Any], file: str, places: Places) -> Iterator
             continue
         for q, question in enumerate(questions):
             if not isinstance(question, dict):
-                yield _wrong(
-                    file, here, f"{path}.qas[{q}]", question, "an object with question and answers", True
-                )
+                yield _wrong(file, here, f"{path}.qas[{q}]", question, "an object with question and answers", True)
                 continue
             values = dict(question)
             if "context" in paragraph:
@@ -65,6 +63,4 @@ def _wrong(file: str, line: int, field: str, value: Any, expected: str, there: b
     found = kind_of(value) if there else "missing"
     code = "wrong-type" if there else "missing-field"
     message = f"{field} is {found}, expected {expected}"
-    return Raw(
-        line, None, [Fault("error", code, message, file, line, field, shown(value), "correct or remove it")]
-    )
+    return Raw(line, None, [Fault("error", code, message, file, line, field, shown(value), "correct or remove it")])

@@ -248,6 +248,4 @@ def _ragged(record: list[str], names: list[str], name: str, line: int) -> Raw:
         record = record[:_MAX_COLUMNS]
     message = f"the row has {len(record)} cells, expected {len(names)} ({shown(', '.join(names), 60)})"
     fix = "quote cells that hold the delimiter" if len(record) > len(names) else "add the missing cells"
-    return Raw(
-        line, None, [Fault("error", "ragged-row", message, name, line, "", shown(" | ".join(record)), fix)]
-    )
+    return Raw(line, None, [Fault("error", "ragged-row", message, name, line, "", shown(" | ".join(record)), fix)])

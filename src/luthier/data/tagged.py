@@ -163,9 +163,7 @@ def _cut(maker: RowMaker, f: Field, column: str, text: str, raw: Raw, fields: di
                 found = entities_of(raw.values, marks)
             except Unreadable as error:
                 message = f"{kind_of(error.value)} ({shown(error.value, 40)}), expected {error.expected}"
-                return maker.reject(
-                    "wrong-type", message, raw, error.field, error.value, "correct or remove it"
-                )
+                return maker.reject("wrong-type", message, raw, error.field, error.value, "correct or remove it")
             faults = list(examine(found, text, maker.file, raw.line, raw.place))
             maker.faults += faults
             if faults:
@@ -224,9 +222,7 @@ def read_tags(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[str
     tokens = fields.get(f.within or next((g.name for g in maker.form.fields if g.kind == "tokens"), ""))
     if isinstance(tokens, list) and len(tokens) != len(value):
         message = f"{len(value)} tags for {len(tokens)} words, expected one a word"
-        return maker.reject(
-            "uneven-lists", message, raw, column, value, "add what is missing, or take out the rest"
-        )
+        return maker.reject("uneven-lists", message, raw, column, value, "add what is missing, or take out the rest")
     tags: list[str] = []
     for i, tag in enumerate(value):
         if isinstance(tag, str) and tag in maker.known_tags:
@@ -258,9 +254,7 @@ def _named(maker: RowMaker, tag: Any, place: str, raw: Raw) -> str | None:
         maker.reject("numbered-tags", message, raw, place, tag, _ASK_NAMES)
         return None
     if int(text) >= len(names):
-        message = (
-            f"the tag is {text}, and data.label_names has {len(names)} names, expected 0 to {len(names) - 1}"
-        )
+        message = f"the tag is {text}, and data.label_names has {len(names)} names, expected 0 to {len(names) - 1}"
         maker.reject("unknown-label", message, raw, place, tag, "add its name to data.label_names")
         return None
     return names[int(text)]
@@ -269,9 +263,7 @@ def _named(maker: RowMaker, tag: Any, place: str, raw: Raw) -> str | None:
 _ASK_NAMES = "say what the numbers stand for, in order: data.label_names: [O, B-person, I-person]"
 
 
-def settle(
-    maker: RowMaker, f: Field, scheme: Scheme, raw: Raw, fields: dict[str, Any], mendable: bool
-) -> bool:
+def settle(maker: RowMaker, f: Field, scheme: Scheme, raw: Raw, fields: dict[str, Any], mendable: bool) -> bool:
     """Check one row's tags under the scheme of its file, and write them in BIO form. `mendable`: the file is of a
     kind that --fix-tags can write.
     """

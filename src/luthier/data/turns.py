@@ -61,9 +61,7 @@ def turns_of(value: Any, path: str) -> list[Turn]:
         message = f"{kind_of(value)} ({shown(value, 40)}), expected a list of turns"
         raise Wrong("wrong-type", message, path, value, "write a list of turns, each with role and content")
     if not value:
-        raise Wrong(
-            "empty-text", "there are no turns, expected some", path, value, "add them, or remove the row"
-        )
+        raise Wrong("empty-text", "there are no turns, expected some", path, value, "add them, or remove the row")
     if too_deep(value):
         message = "nested too deeply, expected at most 32 levels"
         raise Wrong("too-deep", message, path, value, "flatten or remove this row")
@@ -77,9 +75,7 @@ def _turn(item: Any, path: str) -> Turn:
     who = next((key for key in _WHO if key in item), None)
     what = next((key for key in _WHAT if key in item), None)
     if who is None:
-        raise Wrong(
-            "missing-field", "the turn does not say who speaks, expected role (or from)", path, item, "add it"
-        )
+        raise Wrong("missing-field", "the turn does not say who speaks, expected role (or from)", path, item, "add it")
     said = item[who]
     role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
     if role is None:
@@ -119,9 +115,7 @@ def _said(content: Any, path: str) -> str:
         if text is None:
             what = f'a part of type "{shown(kind, 30)}"' if kind and kind != "text" else "a part without text"
             message = f'{what}, expected {{"type": "text", "text": "..."}}'
-            raise Wrong(
-                "wrong-type", message, f"{path}[{i}]", part, "only text can be learned: remove the row"
-            )
+            raise Wrong("wrong-type", message, f"{path}[{i}]", part, "only text can be learned: remove the row")
         out.append(text)
     return "".join(out)
 
@@ -184,9 +178,7 @@ def _calls(value: Any, path: str) -> list[dict[str, Any]]:
         inner = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str) or not inner["name"]:
             message = f"{kind_of(call)} ({shown(call, 40)}), expected a call: name and arguments"
-            raise Wrong(
-                "wrong-type", message, f"{path}[{i}]", call, 'write {"name": "...", "arguments": {...}}'
-            )
+            raise Wrong("wrong-type", message, f"{path}[{i}]", call, 'write {"name": "...", "arguments": {...}}')
         given = inner.get("arguments", inner.get("parameters", {}))
         given = (parsed(given) or given) if isinstance(given, str) else given
         made: dict[str, Any] = {

@@ -30,11 +30,7 @@ def select(
     contradicted: set[str] = set()
     with reviews.open(encoding="utf-8-sig", newline="") as file:
         for line in csv.DictReader(file):
-            if (
-                line.get("source") != source
-                or line.get("label") not in LABELS
-                or not (line["text"] or "").strip()
-            ):
+            if line.get("source") != source or line.get("label") not in LABELS or not (line["text"] or "").strip():
                 continue
             text, label = line["text"].strip(), LABELS[line["label"]]
             key = hashlib.sha256(" ".join(text.casefold().split()).encode()).hexdigest()

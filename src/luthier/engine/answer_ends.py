@@ -24,9 +24,7 @@ def find_stop_ids(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[
     return [int(token) for token in dict.fromkeys(found) if token is not None]
 
 
-_KNOWN: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, list[int]]] = (
-    weakref.WeakKeyDictionary()
-)
+_KNOWN: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, list[int]]] = weakref.WeakKeyDictionary()
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:

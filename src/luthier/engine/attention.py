@@ -10,7 +10,6 @@ goes to transformers' own function.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -50,52 +49,63 @@ class _Attention(torch.autograd.Function):
         return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None
 
 
-def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-    """Causal attention, and its probabilities by block of queries.
+Block = tuple[int, int, int, int]  # queries from, to; keys from, to
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Tensor], list[Block]]:
+    """Causal attention, with its probabilities by block of queries, and the blocks.
 
     `k` and `v`: rows x heads x length x width. `q`: rows x heads x length x group x width, a group of query heads to
-    each of theirs; k or q holds the scale. `mask`: rows (or 1) x 1 x length x length, True where a query may look; it
-    must be causal itself. Out: as q.
+    each of theirs; k or q holds the scale. `mask`: rows (or 1) x 1 x length x length, True where a query may look,
+    in place of everything before it. Out: as q.
     """
     rows, heads, length, group, width = q.shape
     q, k, v = q.flatten(0, 1).flatten(1, 2), k.flatten(0, 1), v.flatten(0, 1)
-    out, kept = torch.empty_like(q), []
+    out, kept, blocks = torch.empty_like(q), [], _blocks(length, mask)
     later = _later(min(length, BLOCK), group, q) if mask is None else None
-    for start, stop in _blocks(length):
-        here, seen = slice(start * group, stop * group), length if later is None else stop
-        scores = torch.bmm(q[:, here], k[:, :seen].transpose(1, 2))
+    for start, stop, first, last in blocks:
+        here, seen = slice(start * group, stop * group), slice(first, last)
+        scores = torch.bmm(q[:, here], k[:, seen].transpose(1, 2))
         if later is not None:
             scores[:, :, start:] += later[: (stop - start) * group, : stop - start]
         elif mask is not None:
-            view = scores.view(rows, heads, stop - start, group, seen)
-            view.masked_fill_(~mask[:, :, start:stop, None], torch.finfo(scores.dtype).min)
+            view = scores.view(rows, heads, stop - start, group, last - first)
+            view.masked_fill_(~mask[:, :, start:stop, None, seen], torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, -1)
-        out[:, here] = torch.bmm(weights, v[:, :seen])
+        out[:, here] = torch.bmm(weights, v[:, seen])
         kept.append(weights)
-    return out.view(rows, heads, length, group, width), kept
+    return out.view(rows, heads, length, group, width), kept, blocks
 
 
 def causal_back(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: list[Tensor]
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: list[Tensor], blocks: list[Block]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients to q, k and v from that to `causal`'s output, all in their shapes."""
-    group, length = q.shape[3], k.shape[2]
-    shapes = q.shape, k.shape
+    group, shapes = q.shape[3], (q.shape, k.shape)
     grad, q = grad.flatten(0, 1).flatten(1, 2), q.flatten(0, 1).flatten(1, 2)
     k, v = k.flatten(0, 1), v.flatten(0, 1)
     grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    for (start, stop), weights in zip(_blocks(length), kept):
-        here, seen = slice(start * group, stop * group), weights.shape[2]
-        grad_v[:, :seen] += torch.bmm(weights.transpose(1, 2), grad[:, here])
-        grad_weights = torch.bmm(grad[:, here], v[:, :seen].transpose(1, 2))
+    for (start, stop, first, last), weights in zip(blocks, kept):
+        here, seen = slice(start * group, stop * group), slice(first, last)
+        grad_v[:, seen] += torch.bmm(weights.transpose(1, 2), grad[:, here])
+        grad_weights = torch.bmm(grad[:, here], v[:, seen].transpose(1, 2))
         grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q[:, here] = torch.bmm(grad_scores, k[:, :seen])
-        grad_k[:, :seen] += torch.bmm(grad_scores.transpose(1, 2), q[:, here])
+        grad_q[:, here] = torch.bmm(grad_scores, k[:, seen])
+        grad_k[:, seen] += torch.bmm(grad_scores.transpose(1, 2), q[:, here])
     return grad_q.view(shapes[0]), grad_k.view(shapes[1]), grad_v.view(shapes[1])
 
 
-def _blocks(length: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
+def _blocks(length: int, mask: Tensor | None) -> list[Block]:
+    """Blocks of queries with the keys that any of them may look at: all before, or as the mask has it."""
+    cuts = [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
+    if mask is None:
+        return [(start, stop, 0, stop) for start, stop in cuts]
+    blocks = []
+    for start, stop in cuts:
+        looked_at = mask[:, :, start:stop].flatten(0, 2).any(0).nonzero()
+        first, last = (int(looked_at[0]), int(looked_at[-1]) + 1) if len(looked_at) else (0, length)
+        blocks.append((start, stop, first, last))
+    return blocks
 
 
 def _later(length: int, group: int, like: Tensor) -> Tensor:
@@ -112,7 +122,7 @@ class _Causal(torch.autograd.Function):
         rows, heads, length, width = q.shape
         q = (q * scale).view(rows, k.shape[1], heads // k.shape[1], length, width)
         q = q.transpose(2, 3).contiguous()
-        out, kept = causal(q, k.contiguous(), v.contiguous(), mask)
+        out, kept, ctx.blocks = causal(q, k.contiguous(), v.contiguous(), mask)
         ctx.save_for_backward(q, k.contiguous(), v.contiguous(), *kept)
         ctx.scale = scale
         return out.transpose(2, 3).reshape(rows, heads, length, width)
@@ -122,7 +132,7 @@ class _Causal(torch.autograd.Function):
         q, k, v, *kept = ctx.saved_tensors
         rows, heads, length, group, width = q.shape
         grad = grads[0].reshape(rows, heads, group, length, width).transpose(2, 3).contiguous()
-        grad_q, grad_k, grad_v = causal_back(grad, q, k, v, kept)
+        grad_q, grad_k, grad_v = causal_back(grad, q, k, v, kept, ctx.blocks)
         grad_q = grad_q.mul_(ctx.scale).transpose(2, 3).reshape(grads[0].shape)
         return grad_q, grad_k, grad_v, None, None
 
@@ -151,9 +161,7 @@ def attend(
         and key.shape == value.shape
         and query.shape[2:] == key.shape[2:]
         and not (dropout and module.training)
-        and not any(
-            others.get(name) is not None for name in ("sliding_window", "position_bias", "s_aux", "softcap")
-        )
+        and not any(others.get(name) is not None for name in ("sliding_window", "position_bias", "s_aux", "softcap"))
         and (attention_mask is None or attention_mask.dtype == torch.bool)
         and (looks_back or query.shape == key.shape)
     )

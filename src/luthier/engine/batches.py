@@ -59,18 +59,14 @@ class Examples:
             values = [column[i] for i in indices]
             if name not in self.padding:
                 out[name] = (
-                    torch.stack(values)
-                    if isinstance(values[0], Tensor)
-                    else torch.as_tensor(np.asarray(values))
+                    torch.stack(values) if isinstance(values[0], Tensor) else torch.as_tensor(np.asarray(values))
                 )
                 continue
             lengths = torch.as_tensor([len(value) for value in values])
             longest = int(lengths.max())
             longest = max(longest, min(self.limit, -(-longest // ROUND) * ROUND))
             first = torch.as_tensor(values[0])
-            padded = torch.full(
-                (len(values), longest, *first.shape[1:]), self.padding[name], dtype=_wide(first.dtype)
-            )
+            padded = torch.full((len(values), longest, *first.shape[1:]), self.padding[name], dtype=_wide(first.dtype))
             for i, value in enumerate(values):
                 padded[i, : len(value)] = torch.as_tensor(value)
             out[name] = padded
@@ -102,9 +98,7 @@ def epoch_plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
     return [cuts[i] for i in draw.permutation(len(cuts))]
 
 
-def micro_batches(
-    indices: np.ndarray, lengths: np.ndarray, token_budget: int, share: int = 1
-) -> list[np.ndarray]:
+def micro_batches(indices: np.ndarray, lengths: np.ndarray, token_budget: int, share: int = 1) -> list[np.ndarray]:
     """`indices` cut so that rows x longest stays under `token_budget` (a row above it goes alone).
 
     `share` processes divide the result: it has a multiple of `share` entries, of which the last may be empty,

@@ -102,9 +102,7 @@ def _decode(scores: np.ndarray, lengths: Sequence[int]) -> Iterator[Decoded]:
     best = _trace(ahead, came)
     ordered = np.sort(ahead + behind, -1)
     with np.errstate(invalid="ignore"):
-        lead = (
-            ordered[..., -1] - ordered[..., -2] if scores.shape[-1] > 1 else np.full(scores.shape[:2], np.inf)
-        )
+        lead = ordered[..., -1] - ordered[..., -2] if scores.shape[-1] > 1 else np.full(scores.shape[:2], np.inf)
     total_ahead, _ = _forward(scores, np.logaddexp)
     _, ending = _backward(scores, np.logaddexp)
     whole = np.logaddexp.reduce(total_ahead[:, -1], -1)

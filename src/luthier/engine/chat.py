@@ -187,9 +187,7 @@ class Chat:
 
     # from texts to ids
 
-    def _examples(
-        self, dialog: Dialog, plans: list[Plan], limit: int, train_on: TrainOn, room: int
-    ) -> list[Encoded]:
+    def _examples(self, dialog: Dialog, plans: list[Plan], limit: int, train_on: TrainOn, room: int) -> list[Encoded]:
         out = []
         for plan in plans:
             encoded, left = self._labelled(plan)

@@ -127,9 +127,7 @@ def _after_prompts(
         yield indices, logs.double().cpu().numpy()
 
 
-def _pass(
-    model: nn.Module, base: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
-) -> tuple[Tensor, Any]:
+def _pass(model: nn.Module, base: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """What the output head is given (without a head to open: logits), rows x length x width, and the output."""
     settings = {"position_ids": positions} if takes_positions(base) else {}
     with without_logits(model) as caught:

@@ -9,9 +9,7 @@ import numpy as np
 from luthier.errors import RecipeError, did_you_mean
 
 
-def class_weights(
-    asked: str | Mapping[str, float], labels: Sequence[str], counts: Sequence[int]
-) -> np.ndarray | None:
+def class_weights(asked: str | Mapping[str, float], labels: Sequence[str], counts: Sequence[int]) -> np.ndarray | None:
     """One weight a label, or None where all are the same.
 
     "balanced": rows / (labels x rows of the label), as scikit-learn has it (King and Zeng 2001,

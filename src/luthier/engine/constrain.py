@@ -177,11 +177,7 @@ class _Part:
         end = self.origin[stop - 1] + 1
         while end < len(self.text) and unicodedata.category(self.text[end]).startswith("M"):
             end += 1  # a mark that the vocabulary leaves out belongs to the character before it
-        return (
-            self.text
-            if not self.anywhere and stop == len(self.spelled)
-            else self.text[self.origin[start] : end]
-        )
+        return self.text if not self.anywhere and stop == len(self.spelled) else self.text[self.origin[start] : end]
 
 
 def _apart(before: str, letter: str) -> bool:

@@ -116,7 +116,7 @@ class _AttentionStep(torch.autograd.Function):
             k.copy_(turned[:, :, a.heads :].transpose(1, 2))
             v.copy_(joined[..., both * a.width :].view(rows, length, a.groups, a.width).transpose(1, 2))
             del joined, turned
-            seen, kept = causal(q, k, v, mask)
+            seen, kept, ctx.blocks = causal(q, k, v, mask)
             seen = seen.transpose(1, 2).reshape(rows * length, -1)
             out, more = a.output.forward(seen, low)
             ctx.parts, ctx.low, ctx.counts = a, low, (len(saved), len(more))
@@ -138,7 +138,7 @@ class _AttentionStep(torch.autograd.Function):
             grad = grads[0].reshape(rows * length, width)
             grad_seen, of_output = a.output.backward(grad.to(low), seen, more, to_output)
             grad_seen = grad_seen.view(rows, length, a.groups, -1, a.width).transpose(1, 2).contiguous()
-            grad_q, grad_k, grad_v = causal_back(grad_seen, q, k, v, kept)
+            grad_q, grad_k, grad_v = causal_back(grad_seen, q, k, v, kept, ctx.blocks)
             both = a.heads + a.groups
             turned = x.new_empty(rows, length, both, a.width, dtype=torch.float32)
             turned[:, :, : a.heads].view(rows, length, a.groups, -1, a.width).copy_(grad_q.transpose(1, 2))
@@ -152,7 +152,7 @@ class _AttentionStep(torch.autograd.Function):
             read = (flat * inverse).mul_(a.norm).to(low) if _any(to_inputs) else None
             grad_read, of_inputs = a.inputs.backward(joined.view(rows * length, -1), read, saved, to_inputs)
             to_x, of_norm = _normal_back(grad_read, flat, inverse, a.norm, to_norm)
-            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None  # type: ignore[assignment]
+            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None
         return (None, None, to_x, None, None, None, of_norm, *of_inputs, *of_output)
 
 
@@ -196,7 +196,7 @@ class _FeedForwardStep(torch.autograd.Function):
             read = (flat * inverse).mul_(f.norm).to(low) if _any(to_inputs) else None
             grad_read, of_inputs = f.inputs.backward(grad_joined, read, saved, to_inputs)
             to_x, of_norm = _normal_back(grad_read, flat, inverse, f.norm, to_norm)
-            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None  # type: ignore[assignment]
+            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None
         return (None, None, to_x, of_norm, *of_inputs, *of_output)
 
 
@@ -205,9 +205,7 @@ def _any(wanted: list[bool]) -> bool:
     return any(wanted[0::4]) or any(wanted[2::4])
 
 
-def _fast(
-    halves: tuple[Attention, FeedForward], x: Tensor, cos: Tensor, sin: Tensor, mask: Any, low: Any
-) -> Tensor:
+def _fast(halves: tuple[Attention, FeedForward], x: Tensor, cos: Tensor, sin: Tensor, mask: Any, low: Any) -> Tensor:
     attention, feed = halves
     x = _AttentionStep.apply(attention, low, x, cos, sin, mask, *attention.parameters)
     return _FeedForwardStep.apply(feed, low, x, *feed.parameters)
@@ -233,9 +231,7 @@ def _forward(
         and position_embeddings is not None
         and (attention_mask is None or attention_mask.dtype == torch.bool)
         and not others.get("output_attentions")
-        and all(
-            p.at_rest(layer.training) for half in halves for g in (half.inputs, half.output) for p in g.parts
-        )
+        and all(p.at_rest(layer.training) for half in halves for g in (half.inputs, half.output) for p in g.parts)
     )
     if not known:
         others |= {"past_key_values": past_key_values, "position_embeddings": position_embeddings}
@@ -280,15 +276,11 @@ def _halves(layer: Any) -> tuple[Attention, FeedForward] | None:
         return None
     width = attn.head_dim
     heads, groups = (getattr(attn, f"{n}_proj").out_features // width for n in "qk")
-    if (
-        not getattr(attn, "is_causal", False)
-        or bool(getattr(attn, "attention_dropout", 0.0))
-        or heads % groups
-    ):
+    if not getattr(attn, "is_causal", False) or getattr(attn, "attention_dropout", 0.0) or heads % groups:
         return None
     qkv, output, gates, down = (Group([p for p in side if p], torch.bfloat16) for side in parts)
-    attention = Attention(*norms[0], qkv, output, heads, groups, width, attn.scaling)  # type: ignore[misc, call-arg]
-    return attention, FeedForward(*norms[1], gates, down)  # type: ignore[misc, call-arg]
+    attention = Attention(*norms[0], qkv, output, heads, groups, width, attn.scaling)  # type: ignore[misc]
+    return attention, FeedForward(*norms[1], gates, down)  # type: ignore[misc]
 
 
 def _norm(module: Any) -> tuple[Tensor, float] | None:
@@ -313,6 +305,4 @@ def _same(layer: nn.Module, halves: tuple[Attention, FeedForward], rotary: nn.Mo
         return False
     finally:
         layer.train(training)
-    return isinstance(stock, Tensor) and torch.allclose(
-        ours, stock, rtol=1e-3, atol=1e-4 * float(stock.abs().max())
-    )
+    return isinstance(stock, Tensor) and torch.allclose(ours, stock, rtol=1e-3, atol=1e-4 * float(stock.abs().max()))

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,14 +109,30 @@ def keep_memory() -> bool:
     unmapped by the kernel, page by page: 4 to 16 % of a training step of a small encoder on two cores
     in two profiles (decisions/0003-speed-on-a-cpu.md).
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL("libc.so.6", use_errno=True).mallopt
-    except (OSError, AttributeError):
+    mallopt = _glibc("mallopt")
+    if mallopt is None:
         return False
     mmap_max, trim_threshold, top_pad = -4, -1, -2  # from malloc.h
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 64 << 20))
+
+
+def give_back_memory() -> bool:
+    """Hand freed memory back once, where `keep_memory` holds on to it; True if there was any.
+
+    After a model was loaded and its weights replaced by shorter ones, what they left is in pieces too small to be of
+    use for activations.
+    """
+    trim = _glibc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _glibc(name: str) -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return getattr(ctypes.CDLL("libc.so.6", use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
 
 
 def peak_memory() -> int:

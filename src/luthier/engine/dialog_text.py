@@ -174,14 +174,10 @@ class DialogTokenizer:
                 continue
             made = self._in_parts(marked, alone)
             special = made.spans[np.isin(made.ids, self._special_ids)]
-            if not any(
-                begin < stop and end > start for start, stop in special for begin, end in marked.literal
-            ):
+            if not any(begin < stop and end > start for start, stop in special for begin, end in marked.literal):
                 return made
         begin, end = marked.literal[0]
-        raise Inexact(
-            f'its text holds "{marked.text[begin:end]}", which this tokenizer cannot write as plain text'
-        )
+        raise Inexact(f'its text holds "{marked.text[begin:end]}", which this tokenizer cannot write as plain text')
 
     def _in_parts(self, marked: Marked, alone: bool) -> Tokens:
         """`alone`: each part as if nothing stood before it, as tokenizers do that begin each with a space."""
@@ -234,11 +230,7 @@ class DialogTokenizer:
             return None
         count = int((tokens.spans[:, 0] < end).sum())
         if prompt.text[-1:].isspace() and not (count and int(tokens.spans[count - 1, 1]) == end):
-            return (
-                count
-                if tokens.begins_with(self.encode(prompt)) and len(self.encode(prompt)) == count
-                else None
-            )
+            return count if tokens.begins_with(self.encode(prompt)) and len(self.encode(prompt)) == count else None
         return count
 
     @staticmethod

@@ -63,9 +63,7 @@ def write(
     if not prompts:
         return []
     stops = list(stop_ids) if stop_ids is not None else find_stop_ids(model, tokenizer)
-    vocabulary = (
-        Vocabulary.of(tokenizer) if allowed is not None and any(a is not None for a in allowed) else None
-    )
+    vocabulary = Vocabulary.of(tokenizer) if allowed is not None and any(a is not None for a in allowed) else None
     base, done, pad = base_of(model), 0, _pad(tokenizer, stops)
     out: list[Written | None] = [None] * len(prompts)
     two = bool(base.config.is_encoder_decoder)
@@ -121,9 +119,7 @@ def _plain_settings(base: Any, settings: Mapping[str, Any]) -> Iterator[None]:
         base.generation_config = own
 
 
-def _go_on(
-    base: Any, prompts: Sequence[np.ndarray], front: Front, watch: _Watch, pad: int, device: str
-) -> Any:
+def _go_on(base: Any, prompts: Sequence[np.ndarray], front: Front, watch: _Watch, pad: int, device: str) -> Any:
     """A decoder's answers to prompts."""
     batch = padded(prompts, front, pad, device)
     kept = {} if front.cache is None else {"past_key_values": front.expanded(len(prompts) * watch.beams)}
@@ -192,9 +188,7 @@ class _Watch:
         return out
 
 
-def _read_off(
-    made: Any, watch: _Watch, tokenizer: PreTrainedTokenizerBase, stops: set[int]
-) -> Iterator[Written]:
+def _read_off(made: Any, watch: _Watch, tokenizer: PreTrainedTokenizerBase, stops: set[int]) -> Iterator[Written]:
     """The answers of one batch."""
     begin = watch.begin or 0
     sequences = made.sequences[:, begin:].cpu().numpy()

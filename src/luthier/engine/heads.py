@@ -52,9 +52,7 @@ def tied_outside(model: nn.Module, modules: Sequence[str]) -> set[int]:
 def head_parameters(model: nn.Module, head: HeadSpec) -> dict[str, nn.Parameter]:
     """Name -> parameter of what `head.trained` names in this model; what is tied to the backbone is the backbone's."""
     tied = tied_outside(model, head.trained)
-    return {
-        name: p for name, p in model.named_parameters() if lies_in(name, head.trained) and id(p) not in tied
-    }
+    return {name: p for name, p in model.named_parameters() if lies_in(name, head.trained) and id(p) not in tied}
 
 
 def head_modules(model: nn.Module, head: HeadSpec) -> list[str]:

@@ -62,11 +62,7 @@ def vectors_of(model: nn.Module, inputs: Batch, pooling: str) -> Tensor:
 
 
 def to_device(batch: Batch, device: str) -> Batch:
-    return (
-        batch
-        if device == "cpu"
-        else {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    )
+    return batch if device == "cpu" else {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def run(

@@ -73,9 +73,7 @@ def _choose(draws: Tensor, words: Tensor, aims: Tensor, whole_word: bool) -> Ten
         draws = draws.gather(1, words.clamp(min=0))  # a word draws once
     rank = draws.masked_fill(~open_, 2.0).argsort(dim=1, stable=True).argsort(1)
     if whole_word:  # a token stands where the last token of its word stands
-        last = torch.zeros_like(rank).scatter_reduce(
-            1, words.clamp(min=0), rank.masked_fill(~open_, 0), "amax"
-        )
+        last = torch.zeros_like(rank).scatter_reduce(1, words.clamp(min=0), rank.masked_fill(~open_, 0), "amax")
         own = last.gather(1, words.clamp(min=0))
         first = own.masked_fill(~open_, words.shape[1]).amin(1, keepdim=True)
         return open_ & ((own < aims[:, None]) | (own == first))

@@ -51,9 +51,7 @@ def _flat(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-_LINE = re.compile(
-    r"^[\s>*•\-–—#\d.)(]*(?P<kind>[^:=\n]+?)[\s*_`\"']*(?::|=|\s[-–—]\s|->|→)\s*(?P<mention>.+?)\s*$"
-)
+_LINE = re.compile(r"^[\s>*•\-–—#\d.)(]*(?P<kind>[^:=\n]+?)[\s*_`\"']*(?::|=|\s[-–—]\s|->|→)\s*(?P<mention>.+?)\s*$")
 
 
 def _mentions(text: str, kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:

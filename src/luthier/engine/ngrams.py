@@ -64,16 +64,12 @@ class Pairs:
         return cls(*(np.concatenate(column) for column in zip(*parts)))
 
 
-def priced(
-    name: str, seen: Pairs, wanted: Pairs, owners: np.ndarray, rows: int, vocabulary: int
-) -> np.ndarray:
+def priced(name: str, seen: Pairs, wanted: Pairs, owners: np.ndarray, rows: int, vocabulary: int) -> np.ndarray:
     """rows x 2: the loss of each row's wanted tokens, weighted and summed, and the sum of weights.
 
     `name`: trivial, by single tokens, or classical, by pairs. `owners` says which row an example is of.
     """
-    size = max(
-        vocabulary, *(int(ids.max(initial=0)) + 1 for p in (seen, wanted) for ids in (p.before, p.tokens))
-    )
+    size = max(vocabulary, *(int(ids.max(initial=0)) + 1 for p in (seen, wanted) for ids in (p.before, p.tokens)))
     counted = Counted(seen, size)
     losses = counted.unigram(wanted) if name == "trivial" else counted.bigram(wanted)
     out = np.zeros((rows, 2))
@@ -114,9 +110,7 @@ class Counted:
         place = np.searchsorted(self.keys, wanted)
         found = np.append(self.keys, -1)[place] == wanted
         seen = np.where(found, np.append(self.counts, 0.0)[place], 0.0)
-        share = (seen + self.strength * self.alone[pairs.tokens]) / (
-            self.contexts[pairs.before] + self.strength
-        )
+        share = (seen + self.strength * self.alone[pairs.tokens]) / (self.contexts[pairs.before] + self.strength)
         return -np.log(share)
 
 

@@ -76,11 +76,7 @@ def best_fit(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 def pays(lengths: np.ndarray, batch_size: int, token_budget: int) -> bool:
     """Whether packing saves more than it costs: padding above PADDING_BORNE of what goes through the model."""
-    cuts = [
-        cut
-        for step in epoch_plan(lengths, batch_size, 0, 0)
-        for cut in micro_batches(step, lengths, token_budget)
-    ]
+    cuts = [cut for step in epoch_plan(lengths, batch_size, 0, 0) for cut in micro_batches(step, lengths, token_budget)]
     whole = sum(len(cut) * int(lengths[cut].max()) for cut in cuts if len(cut))
     return 1 - float(lengths.sum()) / max(1, whole) > PADDING_BORNE
 

@@ -31,16 +31,13 @@ class Part:
         layer: Any = self.layer
         dropout = layer.lora_dropout["default"]
         silent = not training or isinstance(dropout, nn.Identity) or getattr(dropout, "p", 1.0) == 0.0
-        return (
-            silent
-            and not layer.disable_adapters
-            and not layer.merged
-            and layer.active_adapters == ["default"]
-        )
+        return silent and not layer.disable_adapters and not layer.merged and layer.active_adapters == ["default"]
 
 
-def part(layer: Any) -> Part | None:
-    """A plain linear layer, or one with a plain low-rank update; None for anything else."""
+def part(layer: nn.Module) -> Part | None:
+    """A plain linear layer, or one with a plain low-rank update; None for anything else, or with something behind it."""
+    if layer._forward_hooks or layer._forward_pre_hooks:  # an adapter stands behind its projection as a hook
+        return None
     if type(layer) is nn.Linear:
         return Part(layer, layer)
     try:

@@ -114,9 +114,7 @@ def without_logits(model: nn.Module) -> Iterator[list[Tensor]]:
         yield caught
 
 
-def batches(
-    lengths: np.ndarray, front: int, new: int, copies: int, token_budget: int
-) -> Iterator[np.ndarray]:
+def batches(lengths: np.ndarray, front: int, new: int, copies: int, token_budget: int) -> Iterator[np.ndarray]:
     """Indices of prompts that go through the model together, longest first, like lengths side by side.
 
     What is computed, rows x longest, stays under the budget; what is kept, with the `front` before and the `new` tokens

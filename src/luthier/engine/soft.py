@@ -62,9 +62,7 @@ def shape_of(config: Any) -> dict[str, int]:
     layers = config.num_hidden_layers
     heads = config.num_attention_heads
     if config.is_encoder_decoder:
-        layers = (
-            getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None) or layers
-        )
+        layers = getattr(config, "decoder_layers", None) or getattr(config, "num_decoder_layers", None) or layers
         heads = getattr(config, "decoder_attention_heads", None) or heads
     each = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
     heads = getattr(config, "num_key_value_heads", None) or heads

@@ -128,9 +128,7 @@ class ChatTemplate:
         if not whole.startswith(prompt):
             raise self.unfit(f"no answer in it begins as its generation prompt ends, with {prompt[-30:]!r}")
         if before == prompt and body[:place].strip():
-            raise self.unfit(
-                f"it passes over add_generation_prompt, and writes {body[:place]!r} before an answer"
-            )
+            raise self.unfit(f"it passes over add_generation_prompt, and writes {body[:place]!r} before an answer")
         self._header = prompt.removeprefix(before) if prompt.startswith(before) else prompt
         self._opening = body[:place]
         self._add_end(Marked(whole), len(prompt) + place + len(said))
@@ -170,10 +168,7 @@ class ChatTemplate:
     def spoken(self, dialog: Dialog, turns: Sequence[int]) -> list[Spoken]:
         """Each of these turns of the assistant at the end of what was said by then."""
         texts = self.texts(dialog, cuts_at(turns))
-        return [
-            self._turn(dialog, turn, texts[2 * place], texts[2 * place + 1])
-            for place, turn in enumerate(turns)
-        ]
+        return [self._turn(dialog, turn, texts[2 * place], texts[2 * place + 1]) for place, turn in enumerate(turns)]
 
     def _turn(self, dialog: Dialog, turn: int, prompt: Marked, whole: Marked) -> Spoken:
         if not whole.begins_with(prompt):
@@ -202,11 +197,7 @@ class ChatTemplate:
         other = self.texts(replace(dialog, messages=turns), [(turn + 1, False)])[0]
         before = other.text[: max(0, other.text.find(stand_in))]
         start = len(before) - len(self._opening)
-        if (
-            not before.endswith(self._header + self._opening)
-            or not whole.text.startswith(before)
-            or not before
-        ):
+        if not before.endswith(self._header + self._opening) or not whole.text.startswith(before) or not before:
             raise Inexact(
                 f"the template begins turn {turn + 1} in another way than an answer that is asked for "
                 f"({prompt.text[-30:]!r})"

@@ -23,8 +23,7 @@ LARGEST = 1_000_000  # characters of a template's source
 # What all of them begin with: `system`, the first system text and the tools; `rest`, the other turns; and `said(turn)`,
 # a turn's text and tool calls.
 _TOOLS = (
-    "Functions you may call, each call written as "
-    '<tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>:\\n'
+    'Functions you may call, each call written as <tool_call>\\n{"name": ..., "arguments": {...}}\\n</tool_call>:\\n'
 )
 _BEFORE = """\
 {%- macro said(turn) -%}
@@ -177,9 +176,7 @@ def _read(path: Path) -> str:
     try:
         source = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"{path} cannot be read ({error})", where=where, fix="a Jinja template in UTF-8"
-        ) from None
+        raise RecipeError(f"{path} cannot be read ({error})", where=where, fix="a Jinja template in UTF-8") from None
     if not source.strip() or len(source) > LARGEST:
         found = "is empty" if not source.strip() else f"holds more than {LARGEST:,} characters"
         raise RecipeError(f"{path} {found}", where=where, fix="a Jinja template as transformers uses them")

@@ -71,9 +71,7 @@ class Vocabulary:
         return [span for _, span in cutter.pre_tokenize_str(text) if span[0] < span[1]]
 
 
-_KNOWN: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Vocabulary]] = (
-    weakref.WeakKeyDictionary()
-)
+_KNOWN: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Vocabulary]] = weakref.WeakKeyDictionary()
 
 Piece = tuple[bytes, bool | None, bool | None]
 """A token's bytes; whether it must begin a word, and end one (None: either)."""
@@ -101,14 +99,12 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, backend: Any) -> tuple[dict[int,
     mark = next((rule["prefix"] for rule in rules if rule.get("type") == "WordPiece"), None)
     if mark:
         return {
-            token: (name.removeprefix(mark).encode(), not name.startswith(mark), None)
-            for token, name in names.items()
+            token: (name.removeprefix(mark).encode(), not name.startswith(mark), None) for token, name in names.items()
         }, True
     mark = next((rule["suffix"] for rule in rules if rule.get("type") == "BPEDecoder"), None)
     if mark:
         return {
-            token: (name.removesuffix(mark).encode(), None, name.endswith(mark))
-            for token, name in names.items()
+            token: (name.removesuffix(mark).encode(), None, name.endswith(mark)) for token, name in names.items()
         }, True
     if any(name.startswith(_LOW_SPACE) for name in names.values()):
         return {

@@ -16,9 +16,7 @@ def augmentation_finding(
     found = evaluate(task, rows, answers, {"without": without}, seed=seed)
     key = task.primary
     if key not in found.differences.get("without", {}):
-        return Finding(
-            "augmentation", "note", f"What the made rows brought cannot be told: {key} is not defined."
-        )
+        return Finding("augmentation", "note", f"What the made rows brought cannot be told: {key} is not defined.")
     kind, difference = measure(key), found.differences["without"][key]
     _, low, high = difference
     better, worse = (low > 0, high < 0) if kind.higher_is_better else (high < 0, low > 0)

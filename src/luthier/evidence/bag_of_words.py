@@ -80,9 +80,7 @@ def one_number(found: Features, values: Sequence[float]) -> list[Answer]:
     damping = DEFAULT_DAMPING
     if FOLDS <= len(due) <= CHOOSE_UP_TO:
         folds = KFold(FOLDS, shuffle=True, random_state=0)
-        errors = {
-            a: np.square(cross_val_predict(Ridge(a), known, due, cv=folds) - due).mean() for a in DAMPINGS
-        }
+        errors = {a: np.square(cross_val_predict(Ridge(a), known, due, cv=folds) - due).mean() for a in DAMPINGS}
         damping = min(errors, key=errors.__getitem__)
     told = Ridge(damping).fit(known, due).predict(asked)
     return [Answer(float(value), 1.0) for value in told]
@@ -109,9 +107,7 @@ def _strength(known: Any, labels: Sequence[str]) -> float:
         for fit, held in folds:
             model = _regression(known[fit], [labels[i] for i in fit], strength)
             told = model.predict(known[held])
-            scores[strength] += float(
-                f1_score([labels[i] for i in held], told, average="macro", zero_division=0.0)
-            )
+            scores[strength] += float(f1_score([labels[i] for i in held], told, average="macro", zero_division=0.0))
     return max(STRENGTHS, key=scores.__getitem__)
 
 
@@ -123,9 +119,7 @@ def _each_label(known: Any, due: np.ndarray, asked: Any, strength: float) -> np.
     one = LogisticRegression(C=strength, solver="liblinear", max_iter=300, random_state=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Label .* present in all training examples")
-        return np.asarray(OneVsRestClassifier(one).fit(known, due).predict_proba(asked)).reshape(
-            -1, due.shape[1]
-        )
+        return np.asarray(OneVsRestClassifier(one).fit(known, due).predict_proba(asked)).reshape(-1, due.shape[1])
 
 
 def _held_out(known: Any, due: np.ndarray, strength: float) -> np.ndarray:

@@ -53,9 +53,7 @@ def trivial(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[
     if target.kind == "tags":
         return [Answer(["O"] * len(row[target.within or ""]), 1.0) for row in rows]
     if target.kind not in ("label", "labels", "number"):
-        raise LuthierError(
-            f"there is no trivial baseline for a {target.kind} target", where=f'field "{form.target}"'
-        )
+        raise LuthierError(f"there is no trivial baseline for a {target.kind} target", where=f'field "{form.target}"')
     if not train_rows:
         raise LuthierError("this baseline needs training rows", where="baselines")
     if target.kind == "number":
@@ -82,9 +80,7 @@ def classical(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> lis
     if target.kind == "tags":
         return by_heart(train_rows, rows, target.within or "", form.target)
     if target.kind not in ("label", "labels", "number"):
-        raise LuthierError(
-            f"there is no classical baseline for a {target.kind} target", where=f'field "{form.target}"'
-        )
+        raise LuthierError(f"there is no classical baseline for a {target.kind} target", where=f'field "{form.target}"')
     due = [row[form.target] for row in train_rows]
     if not rows or len({str(value) for value in due}) < 2:
         return trivial(form, train_rows, rows)

@@ -46,15 +46,11 @@ class Calibration:
     accuracy: float
 
     def as_json(self) -> dict[str, Any]:
-        bins = [
-            {"count": one.count, "confidence": one.confidence, "accuracy": one.accuracy} for one in self.bins
-        ]
+        bins = [{"count": one.count, "confidence": one.confidence, "accuracy": one.accuracy} for one in self.bins]
         return {"rows": self.rows, "ece": self.ece, "chance": self.chance, "bins": bins}
 
 
-def calibrate(
-    answers: Sequence[Answer], correct: NDArray[np.bool_], bins: int = BINS, seed: int = 0
-) -> Calibration:
+def calibrate(answers: Sequence[Answer], correct: NDArray[np.bool_], bins: int = BINS, seed: int = 0) -> Calibration:
     """Reliability of `answers` whose rightness is `correct` [rows]. Equal confidences always share a bin."""
     confidence = np.clip([answer.confidence for answer in answers], 0.0, 1.0).astype(np.float64)
     right = np.asarray(correct, dtype=np.float64)
@@ -66,9 +62,7 @@ def calibrate(
     sizes = np.diff([*starts, len(confidence)]).astype(np.float64)
     sure, share = (np.add.reduceat(values, starts) / sizes for values in (confidence, right))
     random = np.random.default_rng(seed)
-    perfect = [
-        _ece(random.random(len(confidence)) < confidence, confidence, starts, sizes) for _ in range(DRAWS)
-    ]
+    perfect = [_ece(random.random(len(confidence)) < confidence, confidence, starts, sizes) for _ in range(DRAWS)]
     return Calibration(
         rows=len(confidence),
         bins=tuple(Bin(int(n), float(c), float(a)) for n, c, a in zip(sizes, sure, share)),
@@ -88,14 +82,10 @@ def calibration_finding(calibration: Calibration) -> Finding | None:
     )
     numbers = {key: value for key, value in calibration.as_json().items() if key != "bins"}
     if calibration.ece <= max(GAP, calibration.chance):
-        sentence = (
-            f"Its confidence can be trusted: on average {sure}, right in {right} (calibration error {ece})."
-        )
+        sentence = f"Its confidence can be trusted: on average {sure}, right in {right} (calibration error {ece})."
         return Finding("calibrated", "note", sentence, numbers)
     which = "overconfident" if calibration.confidence > calibration.accuracy else "underconfident"
-    sentence = (
-        f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."
-    )
+    sentence = f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."
     remedy = "Do not read its confidence as a probability; choose any threshold on it from validation rows."
     return Finding(which, "warning", sentence, numbers, remedy=remedy)
 

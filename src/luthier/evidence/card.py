@@ -82,9 +82,7 @@ def _front_matter(content: ReportContent) -> str:
     if model.license:
         facts["license"] = _plain(model.license)
     facts["tags"] = ["luthier", _plain(content.task), _plain(content.method)]
-    facts["model-index"] = [
-        {"name": _plain(content.run), "results": [_result(content, pipeline or content.task)]}
-    ]
+    facts["model-index"] = [{"name": _plain(content.run), "results": [_result(content, pipeline or content.task)]}]
     out = io.StringIO()
     yaml = YAML()
     yaml.width = 200
@@ -152,9 +150,7 @@ def _training(content: ReportContent) -> str:
         *(f"- {_line(str(name))}: {_line(str(value))}" for name, value in content.environment.items()),
     ]
     recipe = (
-        f"\n\nThe recipe:\n\n{_fenced(printable(content.recipe, LONGEST_RECIPE), 'yaml')}"
-        if content.recipe
-        else ""
+        f"\n\nThe recipe:\n\n{_fenced(printable(content.recipe, LONGEST_RECIPE), 'yaml')}" if content.recipe else ""
     )
     return "## How it was trained\n\n" + "\n".join(fact for fact in facts if fact) + recipe + "\n"
 
@@ -166,13 +162,8 @@ def _data(content: ReportContent) -> str:
         "",
         _table(["split", "rows"], [[split, f"{rows:,}"] for split, rows in data.rows.items()]),
     ]
-    lines += [
-        f"- {_line(file.name)} ({_line(file.format)}), sha256 `{_line(file.sha256)}`" for file in data.files
-    ]
-    lines += [
-        f"- found by the check: {fault.count} x {_line(fault.code)} ({fault.severity})"
-        for fault in data.faults
-    ]
+    lines += [f"- {_line(file.name)} ({_line(file.format)}), sha256 `{_line(file.sha256)}`" for file in data.files]
+    lines += [f"- found by the check: {fault.count} x {_line(fault.code)} ({fault.severity})" for fault in data.faults]
     lines += [f"- {_line(note)}" for note in (*data.moves, *data.notes)]
     return "\n".join(lines) + "\n"
 

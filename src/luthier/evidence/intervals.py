@@ -49,9 +49,7 @@ def sum_by_group(counts: Array, groups: Sequence[Hashable] | None) -> Array:
     return sums
 
 
-def resample(
-    counts: Mapping[str, Array], scores: Scores, seed: int, draws: int = DRAWS
-) -> dict[str, dict[str, Array]]:
+def resample(counts: Mapping[str, Array], scores: Scores, seed: int, draws: int = DRAWS) -> dict[str, dict[str, Array]]:
     """Scores of every draw: model -> score key -> [draws].
 
     `counts` holds one [units x k] array a model, all with the same units in the same order; each draw weighs
@@ -68,10 +66,7 @@ def resample(
             sums[:, used[name]] = weights @ narrow[name]
             for key, values in scores(sums).items():
                 parts[name].setdefault(key, []).append(np.asarray(values, dtype=np.float64))
-    return {
-        name: {key: np.concatenate(chunks) for key, chunks in by_key.items()}
-        for name, by_key in parts.items()
-    }
+    return {name: {key: np.concatenate(chunks) for key, chunks in by_key.items()} for name, by_key in parts.items()}
 
 
 def percentile(values: Array, units: int) -> Interval:

@@ -23,9 +23,7 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "accuracy": Measure("accuracy", "share of rows answered right"),
-    "macro_f1": Measure(
-        "macro F1", "F1 of each label, averaged so that rare labels count as much as common ones"
-    ),
+    "macro_f1": Measure("macro F1", "F1 of each label, averaged so that rare labels count as much as common ones"),
     "micro_f1": Measure("micro F1", "F1 over all labels of all rows together"),
     "subset_accuracy": Measure("subset accuracy", "share of rows given exactly the labels they have"),
     "f1": Measure(
@@ -42,17 +40,13 @@ MEASURES: dict[str, Measure] = {
     "no_answer_f1": Measure("F1, unanswerable", "share of the rows without an answer where none was given"),
     "precision": Measure("precision", "share of what was found that is right"),
     "recall": Measure("recall", "share of what there is that was found"),
-    "rouge_l": Measure(
-        "ROUGE-L", "longest common sequence of words with the expected text, mean of the rows"
-    ),
+    "rouge_l": Measure("ROUGE-L", "longest common sequence of words with the expected text, mean of the rows"),
     "bleu": Measure("BLEU", "n-gram overlap with the expected text, 0 to 100", top=100.0),
     "chrf": Measure("chrF", "character n-gram overlap with the expected text, 0 to 100", top=100.0),
     "ended": Measure("ended", "share of answers that end by themselves"),
     "loss": Measure("loss", "mean negative log-likelihood in nats", top=None, higher_is_better=False),
     "perplexity": Measure("perplexity", "exp of the loss", top=None, bottom=1.0, higher_is_better=False),
-    "r2": Measure(
-        "R²", "share of the variance that is explained; 0 for always answering the mean", bottom=None
-    ),
+    "r2": Measure("R²", "share of the variance that is explained; 0 for always answering the mean", bottom=None),
     "pearson": Measure("Pearson", "linear correlation with the expected number", bottom=-1.0),
     "mae": Measure("mean error", "mean distance from the expected number", top=None, higher_is_better=False),
     "rmse": Measure("root mean square error", "large errors count more", top=None, higher_is_better=False),

@@ -156,9 +156,7 @@ def _overfit(points: Sequence[Point], facts: Facts) -> Finding | None:
         f"while the training loss fell from {train_start} to {train_end}"
     )
     if kept.validation_loss <= limit:
-        sentence = (
-            f"Overfitting began but was left out: {rose}. The kept checkpoint (step {kept.step}) is earlier."
-        )
+        sentence = f"Overfitting began but was left out: {rose}. The kept checkpoint (step {kept.step}) is earlier."
         remedy = f"Nothing must be done; {_fewer_epochs(best)} would save the time after it."
         return Finding("overfit-avoided", "note", sentence, numbers, remedy=remedy)
     sentence = (
@@ -183,8 +181,7 @@ def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
     return Finding(
         "learned-nothing",
         "warning",
-        f"The model learned next to nothing: its best validation score is {best}, the trivial baseline's "
-        f"{trivial}.",
+        f"The model learned next to nothing: its best validation score is {best}, the trivial baseline's {trivial}.",
         {"best_validation_score": sign * max(scores), "trivial_score": sign * facts.trivial_score},
         remedy="Raise train.learning_rate three times, train more epochs, or use method.name=full; check "
         "that the labels follow from the text.",
@@ -207,9 +204,7 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
         )
     tail = points[-1 - max(1, round(TAIL * len(points)))]
     fell = 1 - last.validation_loss / tail.validation_loss if tail.validation_loss > 0 else 0.0
-    falling = (
-        fell > STILL_FALLING and last is _best(points) and last.train_loss < tail.train_loss * (1 - FALL)
-    )
+    falling = fell > STILL_FALLING and last is _best(points) and last.train_loss < tail.train_loss * (1 - FALL)
     if not falling or tail.validation_loss - last.validation_loss < _noise(points):
         return None
     return Finding(
@@ -252,9 +247,7 @@ def _too_few(points: Sequence[Point]) -> Finding:
 
 def _best(points: Sequence[Point]) -> Point:
     """The first point with the lowest validation loss (the first point where none has one)."""
-    return min(
-        points, key=lambda point: math.inf if math.isnan(point.validation_loss) else point.validation_loss
-    )
+    return min(points, key=lambda point: math.inf if math.isnan(point.validation_loss) else point.validation_loss)
 
 
 def _kept(points: Sequence[Point], facts: Facts) -> Point:

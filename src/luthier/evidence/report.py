@@ -48,9 +48,7 @@ def render(content: ReportContent) -> str:
         autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     page.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
-    page.filters["sentence"] = lambda text: text.replace(
-        " %", "\u00a0%"
-    )  # no line begins with a percent sign
+    page.filters["sentence"] = lambda text: text.replace(" %", "\u00a0%")  # no line begins with a percent sign
     css = Markup(room.joinpath("report.css").read_text("utf-8"))  # ours, not data
     template = page.from_string(room.joinpath("report.html").read_text("utf-8"))
     return template.render(css=css, content=content, **_parts(content))
@@ -60,9 +58,7 @@ def _clean(value: Any) -> Any:
     """Text fit for a page, at a length somebody reads; all else as it is."""
     from markupsafe import Markup
 
-    return (
-        printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
-    )
+    return printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _parts(content: ReportContent) -> dict[str, Any]:
@@ -160,9 +156,7 @@ def _baseline_cell(evaluation: Evaluation, name: str, key: str) -> tuple[str, st
     better, worse = (above, below) if measure(key).higher_is_better else (below, above)
     sign = "▲" if better else "▼" if worse else "≈"
     mean, low, high = (signed(key, value) for value in difference)
-    return as_text(key, evaluation.baselines[name][key]).removesuffix(
-        " %"
-    ), f"{sign} {mean} ({low} to {high})"
+    return as_text(key, evaluation.baselines[name][key]).removesuffix(" %"), f"{sign} {mean} ({low} to {high})"
 
 
 def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str]) -> Table:
@@ -175,9 +169,7 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
         if primary not in evaluation.baselines.get(name, {}):
             continue
         mean, low, high = (signed(primary, value) for value in evaluation.differences[name][primary])
-        interval = interval_text(
-            primary, *evaluation.baseline_intervals.get(name, {}).get(primary, (math.nan,) * 2)
-        )
+        interval = interval_text(primary, *evaluation.baseline_intervals.get(name, {}).get(primary, (math.nan,) * 2))
         score = as_text(primary, evaluation.baselines[name][primary])
         rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}"))
     header = ("model", measure(primary).name, "95 % interval", "tuned minus it", "95 % interval")
@@ -248,18 +240,14 @@ def _row_parts(content: ReportContent) -> dict[str, Any]:
         ("Other poor answers", chosen.worst),
         ("Best answers", chosen.best),
     ]
-    marks = any(
-        piece.mark for _, rows in kinds for row in rows for _, pieces in row.inputs for piece in pieces
-    )
+    marks = any(piece.mark for _, rows in kinds for row in rows for _, pieces in row.inputs for piece in pieces)
     return {"chosen": kinds, "marks": marks}
 
 
 def _data_tables(content: ReportContent) -> list[Table]:
     data = content.data
     labels = list(dict.fromkeys(label for counts in data.labels.values() for label in counts))
-    tables = [
-        Table("Rows by split", ("split", "rows"), tuple((split, rows) for split, rows in data.rows.items()))
-    ]
+    tables = [Table("Rows by split", ("split", "rows"), tuple((split, rows) for split, rows in data.rows.items()))]
     if labels:
         rows = tuple((label, *(counts.get(label, 0) for counts in data.labels.values())) for label in labels)
         tables.append(Table("Rows by label", ("label", *data.labels), rows))

@@ -130,8 +130,7 @@ def _windows(text: str, marks: Sequence[tuple[int, int, Mark]], longest: int) ->
     else:
         around = max(40, (longest - sum(end - start for start, end, _ in marks)) // (2 * len(marks)))
         wanted = [
-            (start - around, min(end, start + longest) + around)
-            for start, end, _ in sorted(marks, key=lambda m: m[:2])
+            (start - around, min(end, start + longest) + around) for start, end, _ in sorted(marks, key=lambda m: m[:2])
         ]
     joined: list[tuple[int, int]] = []
     for start, end in wanted:
@@ -190,9 +189,7 @@ def _in_words(value: Any, row: Row, target: Field) -> str:
         return _cut_end(", ".join(value) or "none")
     if target.kind == "tags":
         words = row.get(target.within or "") or []
-        return _cut_end(
-            "; ".join(f"{kind}: {' '.join(words[a:b])}" for a, b, kind in entities(value)) or "none"
-        )
+        return _cut_end("; ".join(f"{kind}: {' '.join(words[a:b])}" for a, b, kind in entities(value)) or "none")
     texts = list(dict.fromkeys(str(span["text"]) for span in value))
     return _cut_end(" | ".join(texts[:3]))
 

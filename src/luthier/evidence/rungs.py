@@ -43,11 +43,7 @@ HEADER = ("rung", "validation", "test", "95 % interval", "trained", "time", "mem
 
 def cells(one: RungFacts, primary: str) -> tuple[str, ...]:
     """A line of the table, in words."""
-    share = (
-        f" ({one.trained_parameters / one.parameters:.2%})"
-        if one.parameters and one.trained_parameters
-        else ""
-    )
+    share = f" ({one.trained_parameters / one.parameters:.2%})" if one.parameters and one.trained_parameters else ""
     return (
         one.name,
         "-" if one.validation is None else as_text(primary, one.validation),

@@ -127,19 +127,14 @@ def evaluate(
         if len(given) != len(rows):
             raise LuthierError(f"{len(given)} {name} answers for {len(rows)} rows", where="evaluate")
     if not rows:
-        raise LuthierError(
-            "there is no row to score", where="evaluate", fix="give a test split that holds rows"
-        )
+        raise LuthierError("there is no row to score", where="evaluate", fix="give a test split that holds rows")
     groups = unit_keys(rows, group_by)
     counts = {name: sum_by_group(_counts(task, rows, given), groups) for name, given in models.items()}
     points = {name: _points(task, table) for name, table in counts.items()}
     draws = resample(counts, task.scores, seed)
     alone = {name: _alone(task, table) for name, table in counts.items()}
     intervals = {
-        name: {
-            key: _interval(key, point, draws[name][key], alone[name][key])
-            for key, point in points[name].items()
-        }
+        name: {key: _interval(key, point, draws[name][key], alone[name][key]) for key, point in points[name].items()}
         for name in models
     }
     return Evaluation(
@@ -178,9 +173,7 @@ def _alone(task: ScoredTask, counts: Array) -> dict[str, Array]:
     """
     step = max(1, CHUNK // max(1, counts.shape[1]))
     parts = [task.scores(counts[start : start + step]) for start in range(0, len(counts), step)]
-    alone = {
-        key: np.concatenate([np.asarray(part[key], dtype=np.float64) for part in parts]) for key in parts[0]
-    }
+    alone = {key: np.concatenate([np.asarray(part[key], dtype=np.float64) for part in parts]) for key in parts[0]}
     # A score that only several units have (a correlation) rests on all: what a unit adds to the sums stands for it.
     own = counts @ np.sqrt(np.arange(2.0, counts.shape[1] + 2))
     return {key: own if np.isnan(values).all() else values for key, values in alone.items()}

@@ -47,9 +47,7 @@ def show_table(table: Table) -> ShownTable:
     if table.plot == "heat" and len(table.header) > MOST_HEAT_COLUMNS + 1:
         table = _confusions(table)
     rows = table.rows[:MOST_ROWS]
-    left_out = (
-        f"{len(table.rows) - MOST_ROWS:,} more rows are not shown." if len(table.rows) > MOST_ROWS else ""
-    )
+    left_out = f"{len(table.rows) - MOST_ROWS:,} more rows are not shown." if len(table.rows) > MOST_ROWS else ""
     numeric = tuple(
         bool(rows) and all(_is_number(row[column]) or row[column] is None for row in rows)
         for column in range(len(table.header))
@@ -107,9 +105,5 @@ def _confusions(table: Table) -> Table:
         if column != place and _is_number(value) and value > 0
     ]
     cells.sort(key=lambda cell: -cell[2])
-    caption = (
-        f"The {min(MOST_CONFUSIONS, len(cells))} most frequent, of {len(table.rows)} labels. {table.caption}"
-    )
-    return Table(
-        table.title, ("expected", "answered", "rows"), tuple(cells[:MOST_CONFUSIONS]), caption.strip()
-    )
+    caption = f"The {min(MOST_CONFUSIONS, len(cells))} most frequent, of {len(table.rows)} labels. {table.caption}"
+    return Table(table.title, ("expected", "answered", "rows"), tuple(cells[:MOST_CONFUSIONS]), caption.strip())

@@ -206,9 +206,7 @@ def _settle(needed: int | None) -> str:
 
 
 def _level_remedy(name: str, needed: int | None) -> str:
-    cheaper = (
-        "Consider the classical baseline itself, which is far cheaper to run. " if name == "classical" else ""
-    )
+    cheaper = "Consider the classical baseline itself, which is far cheaper to run. " if name == "classical" else ""
     improve = "mprove the model: more training rows, more epochs, a larger model."
     return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve
 
@@ -224,9 +222,7 @@ def _few_rows(evaluation: Evaluation) -> list[Finding]:
     if not rows or (rows >= FEWEST_ROWS and groups >= FEWEST_GROUPS):
         return []
     if rows < FEWEST_ROWS:
-        sentence = (
-            f"The test split holds {rows} row{'s' * (rows != 1)}; under {FEWEST_ROWS} nothing can be proven."
-        )
+        sentence = f"The test split holds {rows} row{'s' * (rows != 1)}; under {FEWEST_ROWS} nothing can be proven."
     else:
         sentence = (
             f"The {rows} test rows come from {groups} group{'s' * (groups != 1)}; rows of one group stand or "
@@ -246,11 +242,7 @@ def _reused(ledger_count: int) -> list[Finding]:
         else "; each choice made by them uses them up a little."
     )
     remedy = "Choose among runs by their validation scores, and label fresh test rows for the last word."
-    return [
-        Finding(
-            "test-set-reused", "warning" if often else "note", sentence, {"runs": ledger_count}, remedy=remedy
-        )
-    ]
+    return [Finding("test-set-reused", "warning" if often else "note", sentence, {"runs": ledger_count}, remedy=remedy)]
 
 
 def _and(compared: Sequence[_Against]) -> str:

@@ -38,9 +38,7 @@ class AdapterOptions(Section):
     bottleneck: int = Setting(
         0, ge=0, le=65536, description="width of an adapter in numbers; 0: as reduction_factor says"
     )
-    activation: Literal["relu", "gelu", "silu", "tanh"] = Setting(
-        "relu", description="between an adapter's two layers"
-    )
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Setting("relu", description="between an adapter's two layers")
     dropout: float = Setting(0.0, ge=0, lt=1, description="between an adapter's two layers")
 
     def size(self, width: int) -> int:
@@ -103,9 +101,7 @@ class Adapter(Method):
         refuse_unfit(set(saved), set(own), folder / WEIGHTS)
         for name, parameter in own.items():
             if parameter.shape != saved[name].shape:
-                raise _unfit(
-                    folder, f"{name} has the shape {list(saved[name].shape)}, not {list(parameter.shape)}"
-                )
+                raise _unfit(folder, f"{name} has the shape {list(saved[name].shape)}, not {list(parameter.shape)}")
             with torch.no_grad():
                 parameter.copy_(saved[name])
         model.eval()

@@ -87,9 +87,7 @@ class Method(ABC):
 
 _LOGITS = "def predict(inputs):\n    return model(**inputs).logits\n"
 _SPANS = (
-    "def predict(inputs):\n"
-    "    out = model(**inputs)\n"
-    "    return torch.stack([out.start_logits, out.end_logits], -1)\n"
+    "def predict(inputs):\n    out = model(**inputs)\n    return torch.stack([out.start_logits, out.end_logits], -1)\n"
 )
 _STATES = "def predict(inputs):\n    return model(**inputs).last_hidden_state\n"
 _OTHERS = {"AutoModelForQuestionAnswering": _SPANS, "AutoModel": _STATES}

@@ -123,11 +123,7 @@ class FewShot(Method):
             return []
         if self.options.choose == "nearest":
             return list(range(len(answers)))
-        return (
-            _balanced(order, answers, self.options.k)
-            if self.options.choose == "label"
-            else order[: self.options.k]
-        )
+        return _balanced(order, answers, self.options.k) if self.options.choose == "label" else order[: self.options.k]
 
     def keep(self, examples: Sequence[Example]) -> None:
         """Hold the picked rows, put in words."""

@@ -43,9 +43,7 @@ class Frozen(Method):
 
         backbone = model.base_model  # a class without a head is its own backbone
         if backbone is model and head_parameters(model, head):
-            raise ModelError(
-                "its class has no backbone to freeze", where=type(model).__name__, fix="method: full"
-            )
+            raise ModelError("its class has no backbone to freeze", where=type(model).__name__, fix="method: full")
         return FeatureModel(backbone, self._head(model, head), head.pooled, head.pooling)  # type: ignore[arg-type]
 
     def _head(self, model: nn.Module, head: HeadSpec) -> Head:

@@ -42,9 +42,7 @@ class LoraOptions(Section):
         False,
         description="learn the size of each column apart from its direction (DoRA): slower, often better",
     )
-    use_rslora: bool = Setting(
-        False, description="scale updates by alpha / sqrt(rank) (rsLoRA), for ranks above 32"
-    )
+    use_rslora: bool = Setting(False, description="scale updates by alpha / sqrt(rank) (rsLoRA), for ranks above 32")
     quantization: Literal["none", "4bit"] = Setting(
         "none",
         description="4bit: hold the base model in 4-bit numbers (QLoRA); needs bitsandbytes and an NVIDIA GPU",
@@ -131,14 +129,14 @@ class Lora(Method):
         )
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """The stock model with the updates added to its weights, in fp32."""
+        """The stock model with the updates added to its weights, in fp32: bf16 would round them away."""
         if self.options.quantization != "none":
             raise ModelError(
                 "its base is held in 4 bits, and updates added to such weights are rounded away",
                 where="method.quantization",
                 fix="use model/ with peft on the base model, or tune with method.quantization: none",
             )
-        return model.merge_and_unload(safe_merge=True)  # type: ignore[operator]
+        return model.float().merge_and_unload(safe_merge=True)  # type: ignore[operator]
 
     def card_code(self, auto_class: str, head: HeadSpec) -> str:
         return peft_card(auto_class, head.outputs)
@@ -175,9 +173,7 @@ def linear_layers(model: nn.Module, head: HeadSpec) -> dict[str, bool]:
     return {
         name: isinstance(module, Conv1D)
         for name, module in model.named_modules()
-        if isinstance(module, (torch_nn.Linear, Conv1D))
-        and module is not writes
-        and not lies_in(name, outside)
+        if isinstance(module, (torch_nn.Linear, Conv1D)) and module is not writes and not lies_in(name, outside)
     }
 
 

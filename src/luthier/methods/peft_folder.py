@@ -49,9 +49,7 @@ def load_adapter(
         tuned = wrap(model, config)
         try:
             saved = load_file(weights)
-            refuse_unfit(
-                set(saved), set(get_peft_model_state_dict(tuned, save_embedding_layers=False)), weights
-            )
+            refuse_unfit(set(saved), set(get_peft_model_state_dict(tuned, save_embedding_layers=False)), weights)
             set_peft_model_state_dict(tuned, saved)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise _unfit(weights, str(error)) from None

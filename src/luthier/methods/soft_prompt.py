@@ -30,7 +30,7 @@ class SoftPromptOptions(Section):
     kind: Literal["auto", "prefix", "prompt", "p-tuning"] = Setting(
         "auto",
         description="prefix: virtual tokens before every layer; prompt: before the first; p-tuning: before the first, "
-        "made by a small network; auto: prefix where the model takes one, else prompt",
+        "made by a small network; auto: prefix (encoder-decoder: prompt), or which of them it takes",
     )
     num_virtual_tokens: int = Setting(
         16, ge=1, le=4096, description="how many; they count towards what the model can read"
@@ -39,8 +39,8 @@ class SoftPromptOptions(Section):
         0,
         ge=0,
         le=65536,
-        description="width of the network that makes the virtual tokens, which is not saved. p-tuning has one, 0 is "
-        "for the model's width; a prefix has none, unless this is above 0",
+        description="width of the network that makes the virtual tokens, and is not saved; 0: p-tuning's is as wide as "
+        "the model, a prefix has none",
     )
 
     @model_validator(mode="after")
@@ -68,8 +68,7 @@ class SoftPrompt(Method):
 
     def apply(self, model: nn.Module, head: HeadSpec) -> nn.Module:
         """ModelError unless, on a few tokens, the prompt has an effect, and the right one under padding."""
-        kinds = ("prefix", "prompt") if self.options.kind == "auto" else (self.options.kind,)
-        for kind in kinds:
+        for kind in self._kinds(model.config):
             tuned, problem = self._wrapped(model, head, kind)
             if tuned is not None:
                 return tuned
@@ -78,6 +77,12 @@ class SoftPrompt(Method):
             where=type(model).__name__,
             fix=f"method.kind: {'prompt' if kind == 'prefix' else 'prefix'}, or method: lora",
         )
+
+    def _kinds(self, config: Any) -> tuple[str, ...]:
+        """What to try. In an encoder-decoder peft's prefix reaches the decoder alone, a prompt all there is."""
+        if self.options.kind != "auto":
+            return (self.options.kind,)
+        return ("prompt", "prefix") if config.is_encoder_decoder else ("prefix", "prompt")
 
     def _wrapped(self, model: nn.Module, head: HeadSpec, kind: str) -> tuple[nn.Module | None, str]:
         """The model behind a prompt of this kind, or None and what is wrong with that."""

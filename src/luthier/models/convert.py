@@ -40,9 +40,7 @@ def convert_gguf(gguf: Path, folder: Path) -> Path:
         fresh.save_pretrained(str(folder))
         _agree(tokenizer, config)
         tokenizer.save_pretrained(str(folder))
-        shutil.copymode(
-            folder / "config.json", folder / "model.safetensors"
-        )  # safetensors writes for its owner alone
+        shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors writes for its owner alone
     return folder
 
 
@@ -56,9 +54,7 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     packed = {"quantization_config": hf.GgufConfig(dequantize=True)} if hasattr(hf, "GgufConfig") else {}
     try:
         tokenizer = hf.AutoTokenizer.from_pretrained(str(gguf.parent), **settings)
-        model = hf.AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), dtype=torch.bfloat16, **packed, **settings
-        )
+        model = hf.AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **packed, **settings)
     except MemoryError:
         raise
     except Exception as error:  # a broken file can break the readers in any way

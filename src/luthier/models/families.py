@@ -34,9 +34,7 @@ FAMILIES: tuple[Known, ...] = (
     Known("microsoft/deberta-v3-base", "DeBERTa", "encoder", 184 * _M, "mit", _EN, 512),
     Known("microsoft/mdeberta-v3-base", "DeBERTa", "encoder", 279 * _M, "mit", _MANY, 512),
     Known("answerdotai/ModernBERT-base", "ModernBERT", "encoder", 150 * _M, "apache-2.0", _EN, 8192),
-    Known(
-        "google-t5/t5-small", "T5", "encoder-decoder", 61 * _M, "apache-2.0", ("en", "fr", "de", "ro"), None
-    ),
+    Known("google-t5/t5-small", "T5", "encoder-decoder", 61 * _M, "apache-2.0", ("en", "fr", "de", "ro"), None),
     Known("google/flan-t5-base", "T5", "encoder-decoder", 248 * _M, "apache-2.0", _MANY, None),
     Known("facebook/bart-base", "BART", "encoder-decoder", 139 * _M, "apache-2.0", _EN, 1024),
     Known("openai-community/gpt2", "GPT-2", "decoder", 124 * _M, "mit", _EN, 1024),

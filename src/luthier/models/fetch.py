@@ -66,9 +66,7 @@ def fetch(entry: Entry, *, say: Say = tell, progress: Progress | None = None) ->
     if found := here(entry):
         return found
     if offline():
-        raise _wrong(
-            entry, f"{entry.name} is not on this machine, and the network is switched off", _how_to_get(entry)
-        )
+        raise _wrong(entry, f"{entry.name} is not on this machine, and the network is switched off", _how_to_get(entry))
     if importlib.util.find_spec("pip") is None:
         raise _wrong(
             entry,
@@ -171,9 +169,7 @@ def _pip_failed(entry: Entry, log: str, code: int) -> InputError | ResourceError
             where=str(entry.folder.parent),
             fix="free some space",
         )
-    lines = [
-        line.strip() for line in log.splitlines() if line.strip() and not line.lstrip().startswith("[notice]")
-    ]
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.lstrip().startswith("[notice]")]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
     said = " / ".join(errors[-3:])[:600] or f"pip left with code {code}"
     if any(word in log for word in _NO_NETWORK):

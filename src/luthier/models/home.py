@@ -24,6 +24,4 @@ def data_home() -> Path:
 
 def offline() -> bool:
     """Whether the person forbade the network: `LUTHIER_OFFLINE=1`, or Hugging Face's `HF_HUB_OFFLINE=1`."""
-    return any(
-        os.environ.get(name, "").strip().lower() in _YES for name in ("LUTHIER_OFFLINE", "HF_HUB_OFFLINE")
-    )
+    return any(os.environ.get(name, "").strip().lower() in _YES for name in ("LUTHIER_OFFLINE", "HF_HUB_OFFLINE"))

@@ -135,13 +135,9 @@ def _looked_at(folder: Path, sizes: dict[str, int], repository: str) -> list[str
     if INDEX in sizes:
         names: Iterable[Any] = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()
         shards = sorted({name for name in names if isinstance(name, str)})
-        if shards and all(
-            name in sizes and "/" not in name and name.endswith(".safetensors") for name in shards
-        ):
+        if shards and all(name in sizes and "/" not in name and name.endswith(".safetensors") for name in shards):
             return shards
-    others = sorted(
-        n for n in sizes if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack"))
-    )
+    others = sorted(n for n in sizes if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack")))
     raise ModelError(
         f"it has no safetensors weights{f' (only {others[0]})' if others else ''}; luthier reads nothing "
         f"else, because a pickle file can run any code when it is opened",
@@ -163,9 +159,7 @@ def _short(error: BaseException) -> str:
 def _not_here(repository: str, revision: str | None) -> ModelError:
     asked = f"{repository}@{revision}" if revision else repository
     why = "and the network is switched off" if offline() else "and fetching was not allowed"
-    cache = (
-        f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/hub/models--{repository.replace('/', '--')}"
-    )
+    cache = f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/hub/models--{repository.replace('/', '--')}"
     return ModelError(
         f"it is not on this machine, {why}",
         where=asked,

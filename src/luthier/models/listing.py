@@ -24,12 +24,8 @@ def listing() -> list[dict[str, Any]]:
     found = [_entry(name) for name in CATALOGUE]
     home = models_home()
     others = sorted(p.parent for p in home.glob("[!.]*/config.json")) if home.is_dir() else []
-    found += [
-        row for p in others if p.name not in CATALOGUE and (row := _folder(p, p.name, "luthier's cache"))
-    ]
-    found += [
-        row for name, folder in _hub_folders() if (row := _folder(folder, name, "Hugging Face's cache"))
-    ]
+    found += [row for p in others if p.name not in CATALOGUE and (row := _folder(p, p.name, "luthier's cache"))]
+    found += [row for name, folder in _hub_folders() if (row := _folder(folder, name, "Hugging Face's cache"))]
     return found
 
 

@@ -75,9 +75,7 @@ def load_pretrained(
     }
     with quiet_transformers():
         try:
-            model, report = auto_class.from_pretrained(
-                str(source.folder), dtype=dtype or torch.float32, **settings
-            )
+            model, report = auto_class.from_pretrained(str(source.folder), dtype=dtype or torch.float32, **settings)
         except (MemoryError, torch.OutOfMemoryError):
             raise ResourceError(
                 f"there is not enough memory to load it ({source.parameters:,} parameters)",
@@ -128,9 +126,7 @@ def dropout_settings(source: Source, hidden: float | str, attention: float) -> d
     """
     from transformers import AutoConfig
 
-    have = AutoConfig.from_pretrained(
-        str(source.folder), trust_remote_code=False, local_files_only=True
-    ).to_dict()
+    have = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True).to_dict()
     names = (
         (attention, ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")),
         (
@@ -146,11 +142,7 @@ def dropout_settings(source: Source, hidden: float | str, attention: float) -> d
         ),
     )
     return {
-        name: value
-        for value, entries in names
-        if isinstance(value, (int, float))
-        for name in entries
-        if name in have
+        name: value for value, entries in names if isinstance(value, (int, float)) for name in entries if name in have
     }
 
 
@@ -161,11 +153,7 @@ def _refuse_random_backbone(
     if not lost:
         return
     shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-    how = (
-        "have another shape than its config.json says"
-        if mismatched.intersection(lost)
-        else "are not in the weights"
-    )
+    how = "have another shape than its config.json says" if mismatched.intersection(lost) else "are not in the weights"
     raise ModelError(
         f"{len(lost)} tensors that {name} needs {how}: {shown}",
         where=str(source.folder),

@@ -25,9 +25,7 @@ def publishing(final: Path, say: Say) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         with _locked(final.parent / f".{final.name}.lock", say):
             for stale in final.parent.glob(f".{final.name}.staging-*"):
-                shutil.rmtree(
-                    stale, ignore_errors=True
-                )  # left by a process that was killed: we hold its lock
+                shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed: we hold its lock
             stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.staging-", dir=final.parent))
             try:
                 yield stage

@@ -152,9 +152,7 @@ def make_tokenizer(
     else:
         names = {f"{key}_token": specials[0] for key in ("bos", "eos", "unk")} | {"pad_token": specials[1]}
     inputs = ["input_ids", *(["token_type_ids"] if architecture == "bert" else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=plain, model_max_length=length, model_input_names=inputs, **names)
 
 
 def _wordpiece(shape: NewModel, specials: list[str], texts: list[str]) -> Any:

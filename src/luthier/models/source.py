@@ -99,9 +99,7 @@ def resolve(
     raise _unknown(name, base)
 
 
-def inspect(
-    folder: Path, *, asked: str = "", hub_id: str | None = None, revision: str | None = None
-) -> Source:
+def inspect(folder: Path, *, asked: str = "", hub_id: str | None = None, revision: str | None = None) -> Source:
     """Look at a model folder without loading it; ModelError where it is unfit, damaged or unsafe."""
     folder = folder.absolute()
     if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
@@ -141,9 +139,7 @@ def licence_of(folder: Path) -> str | None:
         card = ""
     front = re.match(r"\ufeff?---\r?\n(.*?)\r?\n---", card, re.DOTALL)
     lines = front[1] if front else ""
-    found = re.search(
-        r"^license:[ \t]*(?:\[)?[ \t]*(?:\r?\n\s*-[ \t]*)?[\"']?([\w.+-]+)", lines, re.MULTILINE
-    )
+    found = re.search(r"^license:[ \t]*(?:\[)?[ \t]*(?:\r?\n\s*-[ \t]*)?[\"']?([\w.+-]+)", lines, re.MULTILINE)
     if found and found[1].lower() == "other":
         found = re.search(r"^license_name:[ \t]*[\"']?([\w.+-]+)", lines, re.MULTILINE) or found
     return found[1] if found else (read_manifest(folder) or {}).get("licence")
@@ -189,9 +185,7 @@ def _plain(name: str) -> bool:
 
 def _unknown(name: str, base: Path | None) -> ModelError:
     if not name:
-        return ModelError(
-            "no model is named", fix=f"model: {MODELS[0]}, a folder, or a hub id such as org/name"
-        )
+        return ModelError("no model is named", fix=f"model: {MODELS[0]}, a folder, or a hub id such as org/name")
     if not _plain(name):
         parent = Path(name).expanduser().parent
         places = [(base or Path()) / parent, parent]
@@ -203,9 +197,7 @@ def _unknown(name: str, base: Path | None) -> ModelError:
             where=name,
             fix="luthier models list",
         )
-    fetched = (
-        [p.parent.name for p in models_home().glob("[!.]*/config.json")] if models_home().is_dir() else []
-    )
+    fetched = [p.parent.name for p in models_home().glob("[!.]*/config.json")] if models_home().is_dir() else []
     return ModelError(
         f'unknown model "{name}". {did_you_mean(name, {*MODELS, *fetched})}',
         where=name,
@@ -244,9 +236,7 @@ def _max_length(config: Any, model_type: str, folder: Path) -> int | None:
     limits = []
     positions = _number(config, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
     if positions and model_type not in _RELATIVE_TYPES:
-        limits.append(
-            positions - (int(config.get("pad_token_id") or 1) + 1 if model_type in _OFFSET_TYPES else 0)
-        )
+        limits.append(positions - (int(config.get("pad_token_id") or 1) + 1 if model_type in _OFFSET_TYPES else 0))
     try:
         told = json.loads((folder / "tokenizer_config.json").read_text("utf-8")).get("model_max_length")
     except (OSError, ValueError, AttributeError, RecursionError):

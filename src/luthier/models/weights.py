@@ -102,9 +102,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             start = file.read(8)
             if start.startswith(b"version "):
-                raise _damaged(
-                    path, "this is a Git LFS pointer, not the weights", "run `git lfs pull` in its folder"
-                )
+                raise _damaged(path, "this is a Git LFS pointer, not the weights", "run `git lfs pull` in its folder")
             if len(start) < 8:
                 raise _damaged(path, f"the file ends after {len(start)} bytes")
             (length,) = struct.unpack("<Q", start)
@@ -144,13 +142,9 @@ def _tensor(path: Path, name: str, entry: Any, room: int) -> Tensor:
         raise _damaged(path, f"tensor {name[:80]!r} has the unknown type {str(dtype)[:20]!r}")
     elements = math.prod(shape)
     if not begin <= end <= room:
-        raise _damaged(
-            path, f"tensor {name[:80]!r} lies at bytes {begin:,} to {end:,}, the file holds {room:,}"
-        )
+        raise _damaged(path, f"tensor {name[:80]!r} lies at bytes {begin:,} to {end:,}, the file holds {room:,}")
     if end - begin != elements * _ITEM_BYTES[dtype]:
-        raise _damaged(
-            path, f"tensor {name[:80]!r} of shape {list(shape)[:8]} does not fit its {end - begin:,} bytes"
-        )
+        raise _damaged(path, f"tensor {name[:80]!r} of shape {list(shape)[:8]} does not fit its {end - begin:,} bytes")
     return Tensor(dtype, shape, elements)
 
 

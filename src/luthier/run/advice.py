@@ -95,9 +95,7 @@ def suggest(
     emit(Phase("reading rows"))
     rows = load(data, kind.form).rows
     if not rows:
-        raise DataError(
-            "it holds no row that can be read", where=data, fix=f"luthier check {data} --task {task}"
-        )
+        raise DataError("it holds no row that can be read", where=data, fix=f"luthier check {data} --task {task}")
     spread = np.random.default_rng(7).permutation(len(rows))[:MOST_ROWS]
     some = [rows[int(i)] for i in sorted(spread)]
     texts = [text for row in some for text in _texts(row, kind.form)]
@@ -112,9 +110,7 @@ def suggest(
                 left_out.append((one.name, error.found))
                 one.score = math.nan
     fit = [one for one in fit if one.score is None or not math.isnan(one.score)]
-    fit.sort(
-        key=lambda one: (one.kind not in kind.kinds, one.score is None, -(one.score or 0.0), one.parameters)
-    )
+    fit.sort(key=lambda one: (one.kind not in kind.kinds, one.score is None, -(one.score or 0.0), one.parameters))
     for place, one in enumerate(fit):
         _reason(one, kind, place, language)
     return Advice(task, len(rows), language, fit, left_out)
@@ -187,12 +183,7 @@ def _filtered(
                     f"{one.method} needs about {one.memory / 1e9:.1f} GB, {memory / 1e9:.1f} GB are there",
                 )
             )
-        elif (
-            one.languages
-            and language not in one.languages
-            and "many" not in one.languages
-            and language != "?"
-        ):
+        elif one.languages and language not in one.languages and "many" not in one.languages and language != "?":
             left_out.append((one.name, f"it reads {', '.join(one.languages)}, the rows are {language}"))
         else:
             fit.append(one)
@@ -235,9 +226,7 @@ def _probe(one: Candidate, task: Task, rows: Sequence[Row], texts: Sequence[str]
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     one.tokens_per_word = round(sum(map(len, encoded)) / max(1, sum(len(text.split()) for text in texts)), 3)
     machine = find_machine("auto", home() / "machine.json")
-    class_name = {"encoder": "AutoModel", "decoder": "AutoModelForCausalLM"}.get(
-        one.kind, "AutoModelForSeq2SeqLM"
-    )
+    class_name = {"encoder": "AutoModel", "decoder": "AutoModelForCausalLM"}.get(one.kind, "AutoModelForSeq2SeqLM")
     with quiet_transformers():
         model = load_pretrained(source, getattr(transformers, class_name), head=("pooler",))
     model = model.to(machine.device).eval()
@@ -351,9 +340,7 @@ _FEATURE_PROBES: dict[str, tuple[str, Callable[[Featured, Task, Sequence[Row]], 
 }
 
 
-def _bits(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], machine: Machine
-) -> float:
+def _bits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], machine: Machine) -> float:
     """Bits a character: comparable between tokenizers, which tokens are not."""
     import torch
 
@@ -377,9 +364,7 @@ def _reason(one: Candidate, task: Task, place: int, language: str) -> None:
     if one.kind in task.kinds:
         one.reasons.append(f"{article} {one.kind}, the kind {task.name} trains")
     else:
-        one.reasons.append(
-            f"{article} {one.kind}: it is asked in words, slower and mostly weaker at this size"
-        )
+        one.reasons.append(f"{article} {one.kind}: it is asked in words, slower and mostly weaker at this size")
     if one.score is not None:
         one.reasons.append(f"{one.probe}: {abs(one.score):.3f}")
     elif not one.here:

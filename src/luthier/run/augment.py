@@ -147,9 +147,9 @@ class Makers:
         for start, end in gaps:
             cut += [text[at:start], str(tokenizer.mask_token)]
             at = end
-        encoded = tokenizer(
-            "".join([*cut, text[at:]]), truncation=True, return_tensors="pt", max_length=512
-        ).to(self.machine.device)
+        encoded = tokenizer("".join([*cut, text[at:]]), truncation=True, return_tensors="pt", max_length=512).to(
+            self.machine.device
+        )
         with torch.inference_mode(), self.machine.autocast():
             logits = model(**encoded).logits[0].float()
         places = (encoded["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0].tolist()
@@ -191,9 +191,7 @@ def make_rows(
         leaked = len(found.rows) - len(kept)
         if leaked:
             found.why["it repeats a row of validation or test"] += leaked
-        why = "; ".join(
-            f"{count:,} thrown away: {reason}" for reason, count in found.why.most_common() if count
-        )
+        why = "; ".join(f"{count:,} thrown away: {reason}" for reason, count in found.why.most_common() if count)
         told.append(f"{one.name}: {len(kept):,} rows made" + (f" ({why})" if why else ""))
         numbers[one.name] = len(kept)
         made += kept
@@ -225,9 +223,7 @@ def _make(one: Any, form: Form, train: Sequence[Row], makers: Makers, base: Path
         form,
         makers.write(one.model, "paraphrasing"),
         one.name,
-        lambda text: (
-            f"Say the following in other words, with the same meaning. Write only the new text.\n\n{text}"
-        ),
+        lambda text: f"Say the following in other words, with the same meaning. Write only the new text.\n\n{text}",
     )
 
 
@@ -235,9 +231,7 @@ def _passages(source: str, form: Form, base: Path) -> list[Row]:
     """Unlabelled passages: a file or folder read for the form's passage alone."""
     name = form[form.target].within
     if name is None:
-        raise DataError(
-            "questions make rows for question answering", where="data.augment", fix="leave them out"
-        )
+        raise DataError("questions make rows for question answering", where="data.augment", fix="leave them out")
     passage = Form((Field(name, "text", "a passage", aliases=(*form[name].aliases, "text")),), name)
     rows = load(source, passage, base=base).rows
     if not rows:

@@ -116,16 +116,12 @@ def earlier_run(model: str, base: Path) -> Earlier | None:
             continue
         folder = RunFolder(place)
         if not (folder.model / "luthier.json").is_file():
-            raise ModelError(
-                "this run has no model yet", where=str(place), fix=f"finish it: luthier resume {place}"
-            )
+            raise ModelError("this run has no model yet", where=str(place), fix=f"finish it: luthier resume {place}")
         return Earlier(folder, read_json(folder.model / "luthier.json"))
     return None
 
 
-def replayed(
-    old: Sequence[Row], splits: Mapping[str, Sequence[Row]], task: Task, share: float, seed: int
-) -> list[Row]:
+def replayed(old: Sequence[Row], splits: Mapping[str, Sequence[Row]], task: Task, share: float, seed: int) -> list[Row]:
     """Old training rows to stand among the new: `share` for each new one, drawn by `seed`; none of the new splits'."""
     import numpy as np
 

@@ -84,9 +84,7 @@ def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
 
     folder = find_run(run, home(), Path.cwd()) if run is not None else newest_unfinished(home())
     if folder is None:
-        raise RunError(
-            "there is no unfinished run", where="luthier resume", fix="luthier train RECIPE begins one"
-        )
+        raise RunError("there is no unfinished run", where="luthier resume", fix="luthier train RECIPE begins one")
     status = folder.status()
     if status["state"] == "finished":
         return Run(folder)
@@ -97,17 +95,13 @@ def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
             fix="wait, or stop that process",
         )
     if not folder.recipe.is_file():
-        raise RunError(
-            "it holds no recipe", where=str(folder.path), fix="luthier train RECIPE begins a new run"
-        )
+        raise RunError("it holds no recipe", where=str(folder.path), fix="luthier train RECIPE begins a new run")
     recipe = config.read_recipe(folder.recipe, Recipe)
     base = Path(status.get("base", "."))
     return _carry_out(recipe, base, folder, listen, again=True)
 
 
-def _carry_out(
-    recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, *, again: bool = False
-) -> Run:
+def _carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, *, again: bool = False) -> Run:
     """The work, with its end written into status.json whatever the end is."""
     with folder.held(), watching() as watch:
         folder.set_status("running", base=str(base))
@@ -153,9 +147,7 @@ class Job:
     machine: Machine
     examples: dict[str, Examples]  # by split; only splits that hold rows
     model: nn.Module
-    untuned_state: dict[
-        str, Any
-    ]  # what was chosen for the untuned model, as `task.state` is for the tuned one
+    untuned_state: dict[str, Any]  # what was chosen for the untuned model, as `task.state` is for the tuned one
     trained_parameters = 0
     parameters = 0
     earlier: Earlier | None = None  # the run that this one goes on from, if it goes on with the same task
@@ -313,15 +305,11 @@ class Job:
             lines = read_jsonl(file)
             made = [Row(line["id"], line["fields"], line["file"], line["line"]) for line in lines]
             numbers = Counter(row["made_by"] for row in made)
-            finding = Finding(
-                "augmented", "note", f"{len(made):,} training rows were made from others.", numbers
-            )
+            finding = Finding("augmented", "note", f"{len(made):,} training rows were made from others.", numbers)
         else:
             makers = Makers(self.base, self.machine, self.budget, self.emit)
             made, finding = make_rows(options, self.task, splits, makers, self.base, seed)
-            write_jsonl(
-                file, ({"id": r.id, "fields": dict(r.fields), "file": r.file, "line": r.line} for r in made)
-            )
+            write_jsonl(file, ({"id": r.id, "fields": dict(r.fields), "file": r.file, "line": r.line} for r in made))
         self.prepared.findings.append(finding)
         splits["train"] = [*splits["train"], *made]
         write_jsonl(self.folder.splits, split_lines(self.prepared))
@@ -406,9 +394,7 @@ class Job:
     def budget(self) -> int:
         return int(self.recipe.train.token_budget)
 
-    def answers_to(
-        self, task: Task, name: str, what: str, *, final: bool = True
-    ) -> tuple[list[Answer], float]:
+    def answers_to(self, task: Task, name: str, what: str, *, final: bool = True) -> tuple[list[Answer], float]:
         """`task`'s answers to the rows of split `name`, and its mean loss there."""
         rows, examples = self.prepared.splits[name], self.examples[name]
         if not self.method.trains and task is not self.task:  # it is asked without the examples
@@ -425,9 +411,7 @@ class Job:
         shadow = self.task.untuned()
         rows = self.prepared.splits
         if rows["validation"]:
-            given, _ = self.answers_to(
-                shadow, "validation", "untuned model, validation rows", final=shadow.chooses
-            )
+            given, _ = self.answers_to(shadow, "validation", "untuned model, validation rows", final=shadow.chooses)
             shadow.choose(rows["validation"], given)
         self.untuned_state = shadow.state
         if not rows["test"]:
@@ -487,9 +471,7 @@ class Job:
         torch.manual_seed(self.recipe.seed)
         self.training = True
         trackers = (
-            Trackers(accelerator, self.folder.name, self.recipe.model_dump(mode="json"))
-            if options.trackers
-            else None
+            Trackers(accelerator, self.folder.name, self.recipe.model_dump(mode="json")) if options.trackers else None
         )
         for event in fit(work):
             self.emit(event)
@@ -603,9 +585,7 @@ class Job:
         )
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
-        self.folder.add_event(
-            {"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak}
-        )
+        self.folder.add_event({"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak})
         self.folder.set_status(
             "finished",
             step=self.step,
@@ -624,17 +604,13 @@ class Job:
         try:
             old, test = (self.earlier.rows(name, self.emit) for name in ("train", "test"))
         except LuthierError as error:
-            return [
-                Finding("old-rows-gone", "warning", f"What it has forgotten cannot be told: {error.found}.")
-            ]
+            return [Finding("old-rows-gone", "warning", f"What it has forgotten cannot be told: {error.found}.")]
         new = self.prepared.splits["train"]
         findings = [added_finding(self.earlier, self.task, old, new, len(self.replayed))]
         if test:
             before = self.earlier.answers(test, self.emit)
             progress = self.progress("answering the old test rows")
-            raw = answer_rows(
-                self.task, self.model, self.tokenizer, test, self.machine, self.budget, progress
-            )
+            raw = answer_rows(self.task, self.model, self.tokenizer, test, self.machine, self.budget, progress)
             found = measure_forgetting(self.task, test, before, self.task.settle(test, raw), self.recipe.seed)
             findings += [forgetting_finding(found, self.earlier.name)] if found else []
         return findings
@@ -646,9 +622,7 @@ class Job:
         if self.without is None:
             return []
         rows = self.prepared.splits["test"]
-        before = {
-            line["id"]: saved_answer(line) for line in read_jsonl(self.without.predictions / "test.jsonl")
-        }
+        before = {line["id"]: saved_answer(line) for line in read_jsonl(self.without.predictions / "test.jsonl")}
         others = [before[row.id] for row in rows]
         return [augmentation_finding(self.task, rows, answers, others, self.recipe.seed)]
 

@@ -182,8 +182,7 @@ def _divide(
     )
     prepared.moves = divided.moves
     prepared.splits = {
-        name: loaded[name].rows if name != "train" and name in loaded else divided.rows(rows, name)
-        for name in SPLITS
+        name: loaded[name].rows if name != "train" and name in loaded else divided.rows(rows, name) for name in SPLITS
     }
 
 
@@ -208,26 +207,18 @@ def _one_sided(rows: list[Row], form: Form) -> list[Fault]:
     """An error where the training split holds one label alone, or no answer: nothing can be learned from it."""
     kind, found = form[form.target].kind, None
     if kind == "label" and len({row.get(form.target) for row in rows}) == 1:
-        found = (
-            f'every training row is labelled "{rows[0][form.target]}", expected at least two different labels'
-        )
+        found = f'every training row is labelled "{rows[0][form.target]}", expected at least two different labels'
     elif kind == "spans" and rows and not any(row.get(form.target) for row in rows):
         found = "no training row has an answer, expected at least some"
-    elif (
-        kind in ("labels", "tags") and rows and not any(marks_of(row.get(form.target), kind) for row in rows)
-    ):
-        found = (
-            f"no training row has {'a label' if kind == 'labels' else 'an entity'}, expected at least some"
-        )
+    elif kind in ("labels", "tags") and rows and not any(marks_of(row.get(form.target), kind) for row in rows):
+        found = f"no training row has {'a label' if kind == 'labels' else 'an entity'}, expected at least some"
     elif kind == "number" and rows and len({row.get(form.target) for row in rows}) == 1:
         found = f"every training row has the number {rows[0][form.target]:g}, expected numbers that differ"
     fix = "add rows of the other kind to data.train, or leave more of them in it"
     return [Fault("error", "one-label", found, rows[0].file, field=form.target, fix=fix)] if found else []
 
 
-def _shared(
-    splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form
-) -> list[Fault]:
+def _shared(splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form) -> list[Fault]:
     """A fault for each row of the user's own files that stands in two splits.
 
     What they share with train `data.leakage` has judged by now: it is said, and stops nothing.
@@ -252,9 +243,7 @@ def refuse_errors(prepared: Prepared) -> None:
             fix="`luthier check RECIPE` lists all of them; correct the rows, or take them out, and train again",
         )
     if not prepared.splits["train"]:
-        raise DataError(
-            "no row is left to train on", where="data.train", fix="look at `luthier check RECIPE`"
-        )
+        raise DataError("no row is left to train on", where="data.train", fix="look at `luthier check RECIPE`")
 
 
 def sentence(fault: Fault) -> str:

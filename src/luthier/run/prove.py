@@ -107,9 +107,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     deciding, trivial_score = task.watched or task.primary, None  # what chose among checkpoints
     if validation:
         simple = baselines(task, splits["train"], validation, proof.tokenizer, emit, only=("trivial",))
-        on_validation = evaluate(
-            task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed
-        )
+        on_validation = evaluate(task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed)
         scores["validation"] = on_validation.as_json()
         trivial_score = on_validation.baselines.get("trivial", {}).get(deciding)
         if trivial_score is not None and not measure(deciding).higher_is_better:
@@ -159,9 +157,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         seconds=sum(e["seconds"] for e in read_log(folder.events) if e.get("event") == "step"),
         peak_memory=proof.peak_memory,
     )
-    write_json(
-        folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]}
-    )
+    write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
     emit(Phase("writing the report"))
     write_report(folder.report, content)
     write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))

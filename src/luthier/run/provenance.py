@@ -55,11 +55,7 @@ def _commit() -> str:
     head = Path(__file__).resolve().parents[3] / ".git" / "HEAD"
     try:
         text = head.read_text().strip()
-        return (
-            (head.parent / text.removeprefix("ref: ")).read_text().strip()
-            if text.startswith("ref: ")
-            else text
-        )
+        return (head.parent / text.removeprefix("ref: ")).read_text().strip() if text.startswith("ref: ") else text
     except OSError:
         return ""
 

@@ -58,9 +58,7 @@ class Recipe(Section):
     )
     task: TaskSettings = Field(description="what is learned")
     data: DataOptions = Field(description="where rows come from and how they are split")
-    method: MethodSettings = Field(
-        default_factory=lambda: METHODS["full"].Options(), description="which weights move"
-    )
+    method: MethodSettings = Field(default_factory=lambda: METHODS["full"].Options(), description="which weights move")
     train: TrainOptions = Field(default_factory=TrainOptions, description="how they move")
     ladder: LadderOptions | None = Field(None, description="what `luthier ladder` climbs")
     seed: int = Field(7, ge=0, lt=2**32, description="of order, new weights and dropout; never of splits")
@@ -88,9 +86,7 @@ class Recipe(Section):
                 "model new is made from nothing and knows no language: task.name pretraining teaches it one"
             )
         if self.model != NEW and getattr(self.task, "new", None) is not None:
-            raise ValueError(
-                f"task.new is the shape of a model from nothing: write model: {NEW}, or leave it out"
-            )
+            raise ValueError(f"task.new is the shape of a model from nothing: write model: {NEW}, or leave it out")
         if self.train.batch_size < 2 and TASKS[self.task.name](self.task).couples:
             raise ValueError(
                 "train.batch_size is 1, and this loss tells the rows of a step apart: write 2 or more, better 32"
@@ -111,9 +107,7 @@ class Recipe(Section):
         return self.model_copy(update={"train": TrainOptions(**train)})
 
 
-def read(
-    recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()
-) -> tuple[Recipe, Path]:
+def read(recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]:
     """(recipe, folder its relative paths start from). RecipeError names every fault at once."""
     if isinstance(recipe, Recipe):
         recipe = recipe.model_dump()

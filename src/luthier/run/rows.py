@@ -42,9 +42,7 @@ def preview(
     tokenizer = task.prepare(load_tokenizer(source), source)
     prepared = prepare(checked.data, task, base, tokenizer, emit)
     if not prepared.splits[split]:
-        raise DataError(
-            f"the {split} split holds no row", where="preview", fix="luthier check RECIPE says why"
-        )
+        raise DataError(f"the {split} split holds no row", where="preview", fix="luthier check RECIPE says why")
     task.learn(prepared.splits["train"])
     chosen = prepared.splits[split][:rows]
     emit(Phase("encoding rows", 0, len(chosen)))

@@ -214,9 +214,7 @@ def contender(run: Run) -> Contender:
     """The run as `evidence.compare` holds it against others."""
     evaluation = run.evaluation
     if evaluation is None:
-        raise RunError(
-            "it has no test scores", where=str(run.path), fix="compare finished runs that have a test split"
-        )
+        raise RunError("it has no test scores", where=str(run.path), fix="compare finished runs that have a test split")
     lines = read_jsonl(run.folder.predictions / "test.jsonl")
     status = run.status()
     task = TASKS[evaluation["task"]](run.recipe.task)

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 SETTINGS = "luthier.json"  # in model/: what is needed to answer with it again
 
 
-def answer_examples(
-    task: Task, work: Work, *, final: bool = True, labelled: bool = True
-) -> tuple[list[Answer], float]:
+def answer_examples(task: Task, work: Work, *, final: bool = True, labelled: bool = True) -> tuple[list[Answer], float]:
     """(one answer a row in the rows' order, mean loss or NaN without labels), whatever the batches are.
 
     `final`: answers that are given to someone. Where bf16 leaves one in doubt it is computed again in fp32, so that
@@ -122,16 +120,12 @@ class Tuned:
         from luthier.models import home, load_tokenizer, resolve
 
         if not (folder / SETTINGS).is_file():
-            raise RunError(
-                "it holds no tuned model", where=str(folder), fix="name a run that finished training"
-            )
+            raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
         verified(folder)
         settings = read_json(folder / SETTINGS)
         kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
         method = way(way.Options(**settings["method"]))
-        task = make_task(
-            kind.Options(**settings["task"]), settings.get("kind", "encoder"), method, settings["state"]
-        )
+        task = make_task(kind.Options(**settings["task"]), settings.get("kind", "encoder"), method, settings["state"])
         keep_memory()
         machine = find_machine(dtype, home() / "machine.json")
         base = _base(settings["base"]) if method.needs_base else None
@@ -152,13 +146,9 @@ class Tuned:
             settings["untuned_state"],
         )
 
-    def answers(
-        self, rows: Sequence[Row], progress: Progress | None = None, asked: bool = False
-    ) -> list[Answer]:
+    def answers(self, rows: Sequence[Row], progress: Progress | None = None, asked: bool = False) -> list[Answer]:
         """One answer a row; `asked`: by someone who wants them, not their scores."""
-        raw = answer_rows(
-            self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress, asked
-        )
+        raw = answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.token_budget, progress, asked)
         return self.task.settle(rows, raw)
 
     def predict(
@@ -184,16 +174,12 @@ class Tuned:
         if isinstance(row, str) and len(inputs) == 1:
             row = {inputs[0]: row}
         if not isinstance(row, Mapping):
-            raise DataError(
-                f"it is {row!r}, expected a mapping with {' and '.join(inputs)}", where=f"row {number}"
-            )
+            raise DataError(f"it is {row!r}, expected a mapping with {' and '.join(inputs)}", where=f"row {number}")
         for name in inputs:
             if not isinstance(row.get(name), str) or not row[name].strip():
                 known = [k for k in row if isinstance(k, str)]
                 found = f"{name} is {row[name]!r}" if name in row else f'there is no "{name}"'
-                fix = f"give {name} as a text" + (
-                    f". {did_you_mean(name, known)}" if known and name not in row else ""
-                )
+                fix = f"give {name} as a text" + (f". {did_you_mean(name, known)}" if known and name not in row else "")
                 raise DataError(found, where=f"row {number}", fix=fix)
             if any("\ud800" <= letter <= "\udfff" for letter in row[name]):
                 raise DataError(

@@ -39,9 +39,7 @@ def make_task(options: Any, kind: str, method: Any, state: Mapping[str, Any] | N
     task = TASKS[options.name](options, state)
     if method.trains and (kind in task.kinds or method.own_head):
         return task
-    can_be_asked = type(task).tell is not Task.tell and task.form.target not in {
-        f.name for f in task.form.inputs
-    }
+    can_be_asked = type(task).tell is not Task.tell and task.form.target not in {f.name for f in task.form.inputs}
     if not can_be_asked and not method.trains:
         raise ModelError(
             f"{method.name} asks a model for answers in words, and {task.name} has none to write",

@@ -50,9 +50,7 @@ class Asked(LanguageTask):
         self.auto_class, self.pipeline_tag = AUTO_CLASS[kind], TAG[kind]  # type: ignore[misc]
         self.shifted = kind == "decoder"
         self.peft_type = "CAUSAL_LM" if self.shifted else "SEQ_2_SEQ_LM"  # type: ignore[misc]
-        self.in_language = isinstance(
-            inner, LanguageTask
-        )  # its answers are text, and scored by their loss, too
+        self.in_language = isinstance(inner, LanguageTask)  # its answers are text, and scored by their loss, too
         self.speaks = not self.in_language
         self.chooses = inner.chooses and not self.in_language
         self.requests = Requests(inner, self.shifted, method)
@@ -182,9 +180,7 @@ class Asked(LanguageTask):
         prompts = [work.examples.notes[i].prompt for i in places]
         endings = [self.requests.ending(text, work.tokenizer) for text in texts]
         given: dict[str, Any] = {"endings": endings, "token_budget": work.token_budget}
-        shares = choose(
-            work.model, work.tokenizer, prompts, texts, machine=work.machine, progress=tell, **given
-        )
+        shares = choose(work.model, work.tokenizer, prompts, texts, machine=work.machine, progress=tell, **given)
         if work.machine.bf16 and len(texts) > 1:
             best = np.log(np.maximum(np.sort(shares, 1)[:, -2:], SURE))
             unsure = np.flatnonzero(best[:, 1] - best[:, 0] < DOUBT)

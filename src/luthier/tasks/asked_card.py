@@ -34,10 +34,7 @@ def card_code(task: Asked) -> str:
         facts["STOP"] = known.get("stop_ids", [])
     if allowed is not None and not listed:
         facts["BESIDES"] = list(getattr(allowed, "besides", ()))
-    parts = [
-        "import re\nimport unicodedata\n\n"
-        + "".join(f"{name} = {value!r}\n" for name, value in facts.items())
-    ]
+    parts = ["import re\nimport unicodedata\n\n" + "".join(f"{name} = {value!r}\n" for name, value in facts.items())]
     if not turns:
         parts.append(_FIT_WORDS if "tokens" in kinds.values() else _FIT)
     elif task.method is not None or not task.shifted:

@@ -48,9 +48,7 @@ DOUBT = 0.04
 class TaskOptions(Section):
     """The settings every task has."""
 
-    max_length: int = Setting(
-        256, ge=8, le=1_000_000, description="tokens of one input; what is longer is cut"
-    )
+    max_length: int = Setting(256, ge=8, le=1_000_000, description="tokens of one input; what is longer is cut")
 
 
 class Task(ABC):
@@ -67,26 +65,20 @@ class Task(ABC):
     title: ClassVar[str]  # in words, for a report
     pipeline_tag: ClassVar[str]  # what the Hugging Face hub calls it
     Options: ClassVar[type[TaskOptions]]
-    kinds: ClassVar[
-        frozenset[str]
-    ]  # of models whose own head it trains; a task that can `ask` takes any other, too
+    kinds: ClassVar[frozenset[str]]  # of models whose own head it trains; a task that can `ask` takes any other, too
     form: Form  # of a class: with its default settings; of an instance: with its own
     primary: str  # the score that decides the verdict
     watched: str = ""  # the score that chooses checkpoints; "": the primary one
     auto_class: str  # the stock transformers class that `build` returns and `model/` loads with
     chooses: bool = True  # `choose` looks at the answers of validation rows
     judges: bool = True  # an answer is right or wrong, and its confidence the chance that it is right
-    speaks: bool = (
-        False  # answers that are given to someone are all made by `respond`: it needs no pass before it
-    )
+    speaks: bool = False  # answers that are given to someone are all made by `respond`: it needs no pass before it
     exact: bool = False  # answers that are given to someone are computed in fp32: bf16 keeps but two digits
     # The loss of a step hangs on all its examples together: it may not be cut in pieces. `reduce` gives what `forward`
     # gave, unchanged, one array an example.
     couples: bool = False
 
-    parts: Mapping[
-        str, str
-    ] = {}  # of inputs that stand apart: the prefix of their columns -> whose text it is
+    parts: Mapping[str, str] = {}  # of inputs that stand apart: the prefix of their columns -> whose text it is
     rivals: Mapping[str, str] = {}  # what baselines of its own are called, by key: trivial, classical
 
     def __init__(self, options: Any, state: Mapping[str, Any] | None = None) -> None:
@@ -115,16 +107,10 @@ class Task(ABC):
         """
         for name, old in state.items():
             new = self.state.get(name)
-            if (
-                isinstance(old, list)
-                and isinstance(new, list)
-                and all(isinstance(one, str) for one in old + new)
-            ):
+            if isinstance(old, list) and isinstance(new, list) and all(isinstance(one, str) for one in old + new):
                 self.state[name] = [*old, *(one for one in new if one not in old)]
 
-    def regularise(
-        self, label_smoothing: float, class_weights: str | Mapping[str, float], rows: Sequence[Row]
-    ) -> None:
+    def regularise(self, label_smoothing: float, class_weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         """Take into the loss what `train` says of it; called after `learn`, and only where it says something.
 
         RecipeError where the task has no labels that this could mean.

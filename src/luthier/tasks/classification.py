@@ -31,11 +31,9 @@ class ClassificationOptions(TaskOptions):
     """Settings of classification."""
 
     name: Literal["classification"] = "classification"
-    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = (
-        Setting(
-            "single_label_classification",
-            description="what a row has: one label, any number of labels, or a number",
-        )
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = Setting(
+        "single_label_classification",
+        description="what a row has: one label, any number of labels, or a number",
     )
     pair: bool = Setting(False, description="two texts are judged together: text and text_pair")
 
@@ -110,9 +108,7 @@ class Classification(Task):
     def learn(self, rows: Sequence[Row]) -> None:
         self.state["labels"] = sorted({str(row["label"]) for row in rows})
 
-    def regularise(
-        self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]
-    ) -> None:
+    def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         counts = [sum(str(row["label"]) == label for row in rows) for label in self.labels]
         self.label_smoothing = label_smoothing
         self.weight_of_label = class_weights(weights, self.labels, counts)
@@ -120,9 +116,7 @@ class Classification(Task):
     def head(self) -> HeadSpec:
         from luthier.engine.heads import HeadSpec
 
-        return HeadSpec(
-            ("classifier", "score", "pre_classifier"), self._outputs, pooled=True, peft_type="SEQ_CLS"
-        )
+        return HeadSpec(("classifier", "score", "pre_classifier"), self._outputs, pooled=True, peft_type="SEQ_CLS")
 
     @property
     def _outputs(self) -> int:
@@ -209,9 +203,7 @@ class Classification(Task):
             out.append(Answer(self.labels[best], float(chances[best]), {"probabilities": by_label}))
         return out
 
-    def _numbers(
-        self, rows: Sequence[Row], answers: Sequence[Answer]
-    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def _numbers(self, rows: Sequence[Row], answers: Sequence[Answer]) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Every label known or seen in these rows, and gold and predicted numbers in it."""
         names = sorted({*self.labels, *(str(row["label"]) for row in rows)})
         number = {label: i for i, label in enumerate(names)}
@@ -245,9 +237,7 @@ class Classification(Task):
         return self.correct(rows, answers).astype(float)
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        return np.array(
-            [str(row["label"]) == answer.prediction for row, answer in zip(rows, answers)], dtype=bool
-        )
+        return np.array([str(row["label"]) == answer.prediction for row, answer in zip(rows, answers)], dtype=bool)
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         names, gold, given = self._numbers(rows, answers)

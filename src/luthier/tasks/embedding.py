@@ -158,9 +158,7 @@ class Embedding(Task):
         for start in range(0, len(rows), 1000):
             texts = [list(self._texts(row).values()) for row in rows[start : start + 1000]]
             flat = [text for some in texts for text in some]
-            ids = iter(
-                tokenizer(flat, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
-            )
+            ids = iter(tokenizer(flat, truncation=False, return_attention_mask=False, verbose=False)["input_ids"])
             out += [max(len(next(ids)) for _ in some) for some in texts]
         return out
 
@@ -177,9 +175,7 @@ class Embedding(Task):
         from luthier.engine.inference import model_inputs, vectors_of
 
         parts = [part for part in PARTS if f"{part}input_ids" in batch or f"{part}hidden" in batch]
-        vectors = torch.stack(
-            [vectors_of(model, model_inputs(batch, part), self.options.pooling) for part in parts], 1
-        )
+        vectors = torch.stack([vectors_of(model, model_inputs(batch, part), self.options.pooling) for part in parts], 1)
         return normalize(vectors, dim=-1) if self.options.normalize else vectors
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -287,14 +283,8 @@ class Embedding(Task):
             for low, high, name in edges
         ]
         cells = tuple((name, round(share, 4)) for name, share in shares)
-        caption = (
-            f"{round(weights.sum()):,} distinct anchors among {len(Collection.of(rows).candidates):,} texts."
-        )
-        return [
-            Table(
-                "Where the first right text stands", ("rank", "share of anchors"), cells, caption, plot="bars"
-            )
-        ]
+        caption = f"{round(weights.sum()):,} distinct anchors among {len(Collection.of(rows).candidates):,} texts."
+        return [Table("Where the first right text stands", ("rank", "share of anchors"), cells, caption, plot="bars")]
 
     def card_code(self) -> str:
         pick = {"mean": "states.mean(0)", "cls": "states[0]", "last": "states[-1]"}[self.options.pooling]

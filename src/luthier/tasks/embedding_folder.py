@@ -38,14 +38,9 @@ def finish(folder: Path, options: Any, width: int) -> bool:
         steps += [("Dense", path) for path in _dense(folder, width)]
     if options.normalize:
         steps.append(("Normalize", f"{len(steps)}_Normalize"))
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": _MODULE + kind}
-        for i, (kind, path) in enumerate(steps)
-    ]
+    modules = [{"idx": i, "name": str(i), "path": path, "type": _MODULE + kind} for i, (kind, path) in enumerate(steps)]
     write_json(folder / "modules.json", modules)
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": options.max_length, "do_lower_case": False}
-    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": options.max_length, "do_lower_case": False})
     company = {
         "model_type": "SentenceTransformer",
         "prompts": {"query": options.query_prefix, "document": options.passage_prefix},
@@ -85,9 +80,7 @@ def _dense(folder: Path, width: int) -> list[str]:
     bias = head[f"{first}.bias"] - weight @ head["mean"]
     if not last:
         return [_layer(folder / "2_Dense", weight + own, bias, _LINEAR)]
-    up = _layer(
-        folder / "2_Dense", torch.cat([weight, own, -own]), torch.cat([bias, torch.zeros(2 * width)]), _RELU
-    )
+    up = _layer(folder / "2_Dense", torch.cat([weight, own, -own]), torch.cat([bias, torch.zeros(2 * width)]), _RELU)
     down = torch.cat([head[f"{last}.weight"], own, -own], 1)
     return [up, _layer(folder / "3_Dense", down, head[f"{last}.bias"], _LINEAR)]
 

@@ -25,12 +25,8 @@ def _negative(required: bool) -> Field:
 
 
 _ANCHOR = Field("anchor", "text", "a question, or the first of two texts", aliases=tuple(_ANCHORS.split()))
-_POSITIVE = Field(
-    "positive", "text", "a text that answers it, or that it is like", aliases=tuple(_POSITIVES.split())
-)
-_SCORE = Field(
-    "score", "number", "how like the two texts are; more is more like", aliases=tuple(_SCORES.split())
-)
+_POSITIVE = Field("positive", "text", "a text that answers it, or that it is like", aliases=tuple(_POSITIVES.split()))
+_SCORE = Field("score", "number", "how like the two texts are; more is more like", aliases=tuple(_SCORES.split()))
 _PASSAGE = Field("passage", "text", "a text that is searched")
 
 PAIRS = Form((_ANCHOR, _POSITIVE, _negative(False)), "positive", "positive", several=True)
@@ -51,8 +47,7 @@ def texts_of(row: Row, target: str, query_prefix: str, passage_prefix: str) -> d
     else:
         here = {"a_": "anchor" if "anchor" in row.fields else "passage"}
     return {
-        part: (query_prefix if name == "anchor" else passage_prefix) + str(row[name])
-        for part, name in here.items()
+        part: (query_prefix if name == "anchor" else passage_prefix) + str(row[name]) for part, name in here.items()
     }
 
 

@@ -151,9 +151,7 @@ class Generation(LanguageTask):
     def _encoded(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, keep: bool) -> list[Made]:
         """What the chat makes of each row. With `keep` it is remembered for the next time, which forgets it."""
         known = {
-            id(row): self._made[id(row)][1]
-            for row in rows
-            if id(row) in self._made and self._made[id(row)][0] is row
+            id(row): self._made[id(row)][1] for row in rows if id(row) in self._made and self._made[id(row)][0] is row
         }
         new = [row for row in rows if id(row) not in known]
         made = {id(row): one for row, one in zip(new, self._make(new, tokenizer))} | known
@@ -202,9 +200,7 @@ class Generation(LanguageTask):
                 fix = "leave the row out, or give an answer a weight"
             else:
                 continue
-            found.append(
-                Fault("error", code, message, row.file, row.line, "messages", self.tell(row)[:80], fix)
-            )
+            found.append(Fault("error", code, message, row.file, row.line, "messages", self.tell(row)[:80], fix))
         return found
 
     def cuts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -38,9 +38,7 @@ class LanguageOptions(TaskOptions):
         le=100_000,
         description="tokens of a written answer; one that has not ended by then is cut off",
     )
-    num_beams: int = Setting(
-        1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time"
-    )
+    num_beams: int = Setting(1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time")
     packing: Literal["auto", "on", "off"] = Setting(
         "auto",
         description="several rows in one, none seeing another; auto: where rows of like length leave much padding",
@@ -220,9 +218,7 @@ class LanguageTask(Task):
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
         """Whether the expected text was written, word for word."""
-        return np.array(
-            [self.tell(row).strip() == a.prediction.strip() for row, a in zip(rows, answers)], bool
-        )
+        return np.array([self.tell(row).strip() == a.prediction.strip() for row, a in zip(rows, answers)], bool)
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         losses = [a.detail["nll"] / a.detail["tokens"] if a.detail["tokens"] else np.nan for a in answers]
@@ -237,8 +233,7 @@ class LanguageTask(Task):
         written = [(row, a) for row, a in zip(rows, answers) if "ended" in a.detail][:SAMPLES]
         if written:
             shown = tuple(
-                (row.id, _short(self.ask(row)), _short(self.tell(row)), _short(a.prediction))
-                for row, a in written
+                (row.id, _short(self.ask(row)), _short(self.tell(row)), _short(a.prediction)) for row, a in written
             )
             header = ("row", "given", "expected", "written")
             tables.append(Table("Answers", header, shown, "The first rows whose answers were written out."))
@@ -246,9 +241,7 @@ class LanguageTask(Task):
 
     def ask(self, row: Row) -> str:
         """What the model is given, as text."""
-        return " ".join(
-            _text(row[field.name]) for field in self.form.inputs if field.name != self.form.target
-        )
+        return " ".join(_text(row[field.name]) for field in self.form.inputs if field.name != self.form.target)
 
     def hear(self, row: Row, text: str) -> Answer:
         return Answer(text, 1.0)

@@ -43,9 +43,7 @@ class MultiLabel(Classification):
         self.state["labels"] = sorted({label for row in rows for label in row["labels"]})
         self.state["thresholds"] = {}
 
-    def regularise(
-        self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]
-    ) -> None:
+    def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         """Balanced: the rows with a label weigh together as much as those without."""
         self.label_smoothing = label_smoothing
         if weights == "balanced":
@@ -86,8 +84,7 @@ class MultiLabel(Classification):
 
     def answers(self, rows: Sequence[Row], examples: Examples, reduced: Sequence[Any]) -> list[Answer]:
         return [
-            self._decide({label: round(float(p), 6) for label, p in zip(self.labels, chances)})
-            for chances in reduced
+            self._decide({label: round(float(p), 6) for label, p in zip(self.labels, chances)}) for chances in reduced
         ]
 
     def _decide(self, chances: Mapping[str, float]) -> Answer:
@@ -111,9 +108,7 @@ class MultiLabel(Classification):
         }
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
-        return [
-            self._decide(a.detail["probabilities"]) if "probabilities" in a.detail else a for a in answers
-        ]
+        return [self._decide(a.detail["probabilities"]) if "probabilities" in a.detail else a for a in answers]
 
     def counts(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
         """Columns: 1, all labels right, then for each label: rightly given, given, due."""
@@ -125,9 +120,7 @@ class MultiLabel(Classification):
             out[:, 2 + i :: 3] = part
         return out
 
-    def _sets(
-        self, rows: Sequence[Row], answers: Sequence[Answer]
-    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def _sets(self, rows: Sequence[Row], answers: Sequence[Answer]) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Every label known or seen in these rows and answers; rows x labels: due, and given."""
         due, given = [set(row["labels"]) for row in rows], [set(a.prediction) for a in answers]
         names = sorted({*self.labels}.union(*due, *given))
@@ -149,9 +142,7 @@ class MultiLabel(Classification):
         return np.nan_to_num(self.scores(self.counts(rows, answers))["micro_f1"], nan=1.0)
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        return np.array(
-            [set(row["labels"]) == set(a.prediction) for row, a in zip(rows, answers)], dtype=bool
-        )
+        return np.array([set(row["labels"]) == set(a.prediction) for row, a in zip(rows, answers)], dtype=bool)
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         names, due, given = self._sets(rows, answers)
@@ -213,6 +204,4 @@ def best_threshold(chances: np.ndarray, due: np.ndarray) -> float:
 
 def _matrix(names: Sequence[str], sets: Sequence[set[str]]) -> np.ndarray:
     """sets x names: which set holds which name."""
-    return np.array([[name in some for name in names] for some in sets], dtype=bool).reshape(
-        len(sets), len(names)
-    )
+    return np.array([[name in some for name in names] for some in sets], dtype=bool).reshape(len(sets), len(names))

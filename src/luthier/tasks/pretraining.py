@@ -42,9 +42,7 @@ class PretrainingOptions(TaskOptions):
         "auto",
         description="masked: find hidden tokens again (encoders); causal: foretell the next (decoders); auto: by model",
     )
-    mask_probability: float = Setting(
-        0.15, gt=0, lt=1, description="masked: share of the tokens to find again"
-    )
+    mask_probability: float = Setting(0.15, gt=0, lt=1, description="masked: share of the tokens to find again")
     whole_word: bool = Setting(False, description="masked: hide words whole, never a part of one")
     packing: Literal["auto", "on", "off"] = Setting(
         "auto",
@@ -68,9 +66,7 @@ class PretrainingOptions(TaskOptions):
         if shape is not None and shape.architecture != "auto" and self.objective != "auto":
             own = OF_KIND[KINDS[shape.architecture]]
             if own != self.objective:
-                raise ValueError(
-                    f"architecture {shape.architecture} is for objective {own}, not {self.objective}"
-                )
+                raise ValueError(f"architecture {shape.architecture} is for objective {own}, not {self.objective}")
         return self
 
 
@@ -144,9 +140,7 @@ class Pretraining(LanguageTask):
 
         from luthier.models import load_pretrained
 
-        return load_pretrained(
-            source, AutoModelForMaskedLM, head=self.state["head"] if fresh else (), **settings
-        )
+        return load_pretrained(source, AutoModelForMaskedLM, head=self.state["head"] if fresh else (), **settings)
 
     # Documents
 
@@ -217,9 +211,7 @@ class Pretraining(LanguageTask):
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Tokens are hidden anew at each pass in training, and always the same ones otherwise."""
-        return super().forward(
-            model, batch if self.shifted else self._hidden(batch, fixed=not model.training)
-        )
+        return super().forward(model, batch if self.shifted else self._hidden(batch, fixed=not model.training))
 
     def _hidden(self, batch: Batch, fixed: bool) -> Batch:
         from luthier.engine.masking import hide

@@ -99,9 +99,7 @@ def preview(task: Task, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase)
     return out
 
 
-def _shown(
-    task: Task, row: Row, examples: Examples, place: int, tokenizer: PreTrainedTokenizerBase, cut: str
-) -> Shown:
+def _shown(task: Task, row: Row, examples: Examples, place: int, tokenizer: PreTrainedTokenizerBase, cut: str) -> Shown:
     marks = task.marks(examples, place)
     parts = []
     for name in [name for name in examples.columns if name.endswith("input_ids") and "decoder" not in name]:

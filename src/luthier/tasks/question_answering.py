@@ -180,9 +180,7 @@ class QuestionAnswering(Task):
             ids = tokenizer(questions, add_special_tokens=False, return_attention_mask=False, verbose=False)
             for row, question, one in zip(part, questions, ids["input_ids"]):
                 if len(one) > longest:
-                    message = (
-                        f"the question has {len(one)} tokens and is cut to {longest}: its end is never read"
-                    )
+                    message = f"the question has {len(one)} tokens and is cut to {longest}: its end is never read"
                     fix = "shorten it, or raise task.max_length"
                     found.append(
                         Fault(
@@ -216,10 +214,7 @@ class QuestionAnswering(Task):
     def marks(self, examples: Examples, place: int) -> list[str]:
         """The answer's tokens in this window; none where it is not in it, or there is none."""
         marks = [""] * len(examples.columns["input_ids"][place])
-        if (
-            "start" in examples.columns
-            and examples.columns["start"][place] != examples.columns["null"][place]
-        ):
+        if "start" in examples.columns and examples.columns["start"][place] != examples.columns["null"][place]:
             first, last = examples.columns["start"][place], examples.columns["end"][place]
             marks[first : last + 1] = ["answer"] * (last + 1 - first)
         return marks
@@ -233,8 +228,7 @@ class QuestionAnswering(Task):
 
         start, end = self._masked(logits, batch)
         return (
-            cross_entropy(start, batch["start"], reduction="sum")
-            + cross_entropy(end, batch["end"], reduction="sum")
+            cross_entropy(start, batch["start"], reduction="sum") + cross_entropy(end, batch["end"], reduction="sum")
         ) / 2
 
     @staticmethod
@@ -374,9 +368,7 @@ class QuestionAnswering(Task):
         return np.array([best_f1(a.prediction, row["answers"]) for row, a in zip(rows, answers)], dtype=float)
 
     def correct(self, rows: Sequence[Row], answers: Sequence[Answer]) -> np.ndarray:
-        return np.array(
-            [exact(a.prediction, row["answers"]) == 1 for row, a in zip(rows, answers)], dtype=bool
-        )
+        return np.array([exact(a.prediction, row["answers"]) == 1 for row, a in zip(rows, answers)], dtype=bool)
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         f1 = self.quality(rows, answers)
@@ -386,21 +378,13 @@ class QuestionAnswering(Task):
         kinds = []
         for name, group in (("has an answer", has), ("has none", ~has)):
             if group.any():
-                kinds.append(
-                    (name, int(group.sum()), int((said & group).sum()), round(float(f1[group].mean()), 4))
-                )
-        tables = [
-            Table("By kind of question", ("question", "rows", "answered", "F1"), tuple(kinds), plot="bars")
-        ]
+                kinds.append((name, int(group.sum()), int((said & group).sum()), round(float(f1[group].mean()), 4)))
+        tables = [Table("By kind of question", ("question", "rows", "answered", "F1"), tuple(kinds), plot="bars")]
         words = np.array([len(g.split()) for g in golden])
         passages = np.array([len(str(row["context"]).split()) for row in rows])
         if has.any():
-            tables.append(
-                _bands("F1 by answer length", "words in the answer", words[has], f1[has], (1, 2, 3, 5, 10))
-            )
-        tables.append(
-            _bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400))
-        )
+            tables.append(_bands("F1 by answer length", "words in the answer", words[has], f1[has], (1, 2, 3, 5, 10)))
+        tables.append(_bands("F1 by passage length", "words in the passage", passages, f1, (1, 50, 100, 150, 250, 400)))
         return tables
 
     def ask(self, row: Row) -> str:
@@ -504,9 +488,7 @@ def _bands(title: str, what: str, sizes: np.ndarray, f1: np.ndarray, edges: tupl
     for low, high in zip(edges, (*edges[1:], None)):
         inside = (sizes >= low) & (sizes < high if high else True)
         if inside.any():
-            name = (
-                f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
-            )
+            name = f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
             rows.append((name, int(inside.sum()), round(float(f1[inside].mean()), 4)))
     return Table(title, (what, "rows", "F1"), tuple(rows), plot="bars")
 

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 NEAR = 0.5  # standard deviations of the training rows within which an answer counts as right
 BY_CHANCE = 0.383  # what lies so near to the mean of a normal distribution
 BANDS = 5
-_NUMBER = re.compile(
-    r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:[.,]\d+)?|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE
-)
+_NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:[.,]\d+)?|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 class Regression(Classification):
@@ -65,14 +63,10 @@ class Regression(Classification):
         """The earlier run's scale, which its head gives numbers in."""
         self.state |= {name: state[name] for name in ("mean", "std") if name in state}
 
-    def regularise(
-        self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]
-    ) -> None:
+    def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         if label_smoothing or weights != "none":
             key = "label_smoothing" if label_smoothing else "class_weights"
-            raise RecipeError(
-                f"a number has no labels, so train.{key} says nothing", where="train", fix="leave it out"
-            )
+            raise RecipeError(f"a number has no labels, so train.{key} says nothing", where="train", fix="leave it out")
 
     def _due(self, rows: Sequence[Row]) -> list[Any]:
         return list(np.array([self._standard(row["score"]) for row in rows], dtype=np.float32))

@@ -221,9 +221,7 @@ class Requests:
         sources: list[np.ndarray] = []
         texts = [source_text(request, examples) for request, examples in zip(requests, shown)]
         for start in range(0, len(texts), AT_ONCE):
-            some = tokenizer(
-                texts[start : start + AT_ONCE], return_attention_mask=False, verbose=False, **limits
-            )
+            some = tokenizer(texts[start : start + AT_ONCE], return_attention_mask=False, verbose=False, **limits)
             sources += [np.asarray(ids, dtype=np.int32) for ids in some["input_ids"]]
         told = [[] if answer is None else target_ids(tokenizer, answer)[: self.context] for answer in answers]
         labels = [np.asarray(ids or [NO_LABEL], dtype=np.int32) for ids in told]
@@ -236,9 +234,7 @@ class Requests:
         pad = tokenizer.pad_token_id or 0
         padding: dict[str, float] = {"input_ids": pad, "labels": NO_LABEL, "decoder_input_ids": pad}
         lengths = np.array([max(len(s), len(t)) for s, t in zip(sources, labels)], dtype=int)
-        return Examples(
-            columns, padding, np.arange(len(rows)), lengths, list(sources), int(lengths.max(initial=0))
-        )
+        return Examples(columns, padding, np.arange(len(rows)), lengths, list(sources), int(lengths.max(initial=0)))
 
     def _begun(self, ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """What stands before each of an answer's ids; see `engine.answer_ends.answer_begin`."""

@@ -31,9 +31,7 @@ def retrieval_rival(name: str, train: Sequence[Row], rows: Sequence[Row]) -> lis
     asked = [str(rows[r]["anchor"]) for r in kept.queries]
     parts = bm25(asked, kept.texts(rows)) if name == "classical" else None
     if parts is None:
-        return kept.answers(
-            rows, rank(kept, lambda start, end: np.zeros((end - start, len(kept.candidates))))
-        )
+        return kept.answers(rows, rank(kept, lambda start, end: np.zeros((end - start, len(kept.candidates)))))
     counts, weights = parts
     return kept.answers(rows, rank(kept, lambda start, end: (counts[start:end] @ weights).toarray()))
 
@@ -71,6 +69,4 @@ def scored_rival(name: str, train: Sequence[Row], rows: Sequence[Row]) -> list[A
     vectorizer.fit([str(row[field]) for row in train for field in ("anchor", "positive")])
     one, other = (vectorizer.transform([str(row[field]) for row in rows]) for field in ("anchor", "positive"))
     low, high = min(scores), max(scores)
-    return [
-        Answer(low + (high - low) * float(x), 1.0) for x in np.asarray(one.multiply(other).sum(1)).ravel()
-    ]
+    return [Answer(low + (high - low) * float(x), 1.0) for x in np.asarray(one.multiply(other).sum(1)).ravel()]

@@ -45,9 +45,7 @@ class Seq2SeqOptions(TaskOptions):
         le=100_000,
         description="tokens of a written answer; one that has not ended by then is cut off",
     )
-    num_beams: int = Setting(
-        1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time"
-    )
+    num_beams: int = Setting(1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time")
     length_penalty: float = Setting(
         1.0, ge=-5, le=5, description="with beams: above 0 favours long answers, below 0 short ones"
     )
@@ -98,9 +96,7 @@ class Seq2Seq(LanguageTask):
         start, end = config.get("decoder_start_token_id"), config.get("eos_token_id")
         self.state["start_id"] = start if isinstance(start, int) else None
         nothing = [int(token) for token in tokenizer(text_target="")["input_ids"]]
-        before = (
-            nothing[: nothing.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in nothing else nothing
-        )
+        before = nothing[: nothing.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in nothing else nothing
         self.state["begin"] = [self._shifted(nothing, tokenizer)[0], *before]
         ends = [tokenizer.eos_token_id, *(end if isinstance(end, list) else [end])]
         self.state["pad_id"] = tokenizer.pad_token_id
@@ -147,9 +143,7 @@ class Seq2Seq(LanguageTask):
         limit = max(self.options.max_length, self.options.max_target_length)
         return Examples({**columns}, padding, np.arange(len(rows)), lengths, notes=sources, limit=limit)
 
-    def _sources(
-        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, most: int | None
-    ) -> list[np.ndarray]:
+    def _sources(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, most: int | None) -> list[np.ndarray]:
         out: list[np.ndarray] = []
         for start in range(0, len(rows), AT_ONCE):
             encoded = tokenizer(
@@ -172,9 +166,7 @@ class Seq2Seq(LanguageTask):
             texts = [str(rows[i]["target"]) for i in some]
             encoded = tokenizer(text_target=texts, return_attention_mask=False, verbose=False)
             for i, ids in zip(some, encoded["input_ids"]):
-                ids = (
-                    list(ids) if end is None or end in ids[-2:] else [*ids, end]
-                )  # a language may follow the end
+                ids = list(ids) if end is None or end in ids[-2:] else [*ids, end]  # a language may follow the end
                 cut += len(ids) > most
                 out[i] = ids[:most]
         if cut:

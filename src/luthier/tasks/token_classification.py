@@ -98,9 +98,7 @@ class TokenClassification(Task):
         """Every type seen: an "I-" without its "B-" in training may come up later."""
         self.state["labels"] = tag_set({type_of(tag) for row in rows for tag in row["tags"]} - {""})
 
-    def regularise(
-        self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]
-    ) -> None:
+    def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         """A weight may be given to a tag, or to a type and so to its two tags."""
         self.label_smoothing = label_smoothing
         if not isinstance(weights, str):
@@ -170,9 +168,7 @@ class TokenClassification(Task):
         if self.options.label_all_pieces:
             rest = ~asked & np.isin(words, words[asked])
             own = due[words[rest]]
-            labels[rest] = np.where(
-                (own > 0) & (own % 2 == 1), own + 1, own
-            )  # a word begins with its first piece
+            labels[rest] = np.where((own > 0) & (own % 2 == 1), own + 1, own)  # a word begins with its first piece
         return labels
 
     def marks(self, examples: Examples, place: int) -> list[str]:
@@ -213,9 +209,7 @@ class TokenClassification(Task):
         return np.flatnonzero(np.isin(examples.rows, doubtful))
 
     @staticmethod
-    def _by_row(
-        examples: Examples, reduced: Sequence[Any]
-    ) -> tuple[list[tuple[int, np.ndarray]], list[np.ndarray]]:
+    def _by_row(examples: Examples, reduced: Sequence[Any]) -> tuple[list[tuple[int, np.ndarray]], list[np.ndarray]]:
         """Per row that has any example: (its number, the words that are judged), and their log-probabilities."""
         windows: dict[int, list[int]] = {}
         for i, row in enumerate(examples.rows):

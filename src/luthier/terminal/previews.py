@@ -25,9 +25,7 @@ def print_preview(found: Mapping[str, Any]) -> None:
     out = console()
     plain = not out.is_terminal or out.no_color or out.color_system is None
     shown = len({example["id"] for example in found["examples"]})
-    out.print(
-        f"{found['task']} with {found['model']}: {shown} of {plural(found['rows'], 'row')} of {found['split']}"
-    )
+    out.print(f"{found['task']} with {found['model']}: {shown} of {plural(found['rows'], 'row')} of {found['split']}")
     for example in found["examples"]:
         out.print()
         place = f"  {example['file']}:{example['line']}" if example["file"] else ""
@@ -89,9 +87,7 @@ def _shortened(text: str) -> str:
 
 def _safe(text: str) -> str:
     """Nothing in it can move the cursor, change a colour or turn the line around."""
-    return _CONTROL.sub(
-        lambda found: found.group().encode("unicode_escape", "surrogatepass").decode("ascii"), text
-    )
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def _lines(out: Console, text: Text, by: int = 2 * INDENT) -> None:

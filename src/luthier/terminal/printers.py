@@ -31,9 +31,7 @@ def _table(*header: str, left: Iterable[int] = (0,)) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
     for place, name in enumerate(header):
         text = place in set(left)
-        table.add_column(
-            name, justify="left" if text else "right", overflow="fold", no_wrap=not text, vertical="top"
-        )
+        table.add_column(name, justify="left" if text else "right", overflow="fold", no_wrap=not text, vertical="top")
     return table
 
 
@@ -84,9 +82,7 @@ def print_data_report(report: Mapping[str, Any]) -> None:
 
 def _counts(splits: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Rows of each split; a value may be the number itself or say it under "rows"."""
-    plain = {
-        name: value.get("rows") if isinstance(value, Mapping) else value for name, value in splits.items()
-    }
+    plain = {name: value.get("rows") if isinstance(value, Mapping) else value for name, value in splits.items()}
     return [(name, value) for name, value in plain.items() if isinstance(value, int)]
 
 
@@ -94,9 +90,7 @@ def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
     labels = facts.get("labels") or {}
     if labels:
         total = sum(labels.values()) or 1
-        some = [
-            f"{shown(name, 30)} {count / total:.0%}" for name, count in list(labels.items())[:SHOWN_LABELS]
-        ]
+        some = [f"{shown(name, 30)} {count / total:.0%}" for name, count in list(labels.items())[:SHOWN_LABELS]]
         more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
         out.print(f"labels   {', '.join(some)}{more}")
     if "answerable" in facts:
@@ -272,9 +266,7 @@ def print_comparison(comparison: Comparison) -> None:
     out.print(costs)
     if len(comparison.runs) > 1:
         out.print()
-        out.print(
-            "rows better than first: mean quality of a row, this run minus the first, in points, paired"
-        )
+        out.print("rows better than first: mean quality of a row, this run minus the first, in points, paired")
     for reason in reasons:
         out.print(reason)
 

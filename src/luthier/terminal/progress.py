@@ -75,9 +75,7 @@ class Progress:
             self._view.note(_scored_text(event))
         elif isinstance(event, Resumed):
             self._view.note(
-                f"going on from step {event.from_step:,}"
-                if event.from_step
-                else "starting over: no checkpoint"
+                f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
             )
         elif isinstance(event, Stopped):
             self._pace = None
@@ -210,9 +208,7 @@ class _Live:
         assert self._task is not None
         # A step line says what it is; its room is needed for the rest.
         named = "" if what == "training" else what
-        self._started().update(
-            self._task, description=named, completed=done, total=total or None, words=words
-        )
+        self._started().update(self._task, description=named, completed=done, total=total or None, words=words)
 
     def done(self) -> None:
         if self._bars is not None and self._task is not None:
@@ -234,9 +230,7 @@ def _begin_text(event: Started) -> str:
 
 def _scored_text(event: Scored) -> str:
     key = _deciding(event.scores, event.score)
-    name, value = (
-        (measure(key).name, as_text(key, event.scores[key])) if key else ("score", f"{event.score:.3f}")
-    )
+    name, value = (measure(key).name, as_text(key, event.scores[key])) if key else ("score", f"{event.score:.3f}")
     trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
     best = ", the best so far" if event.best else ""
     loss = "" if key == "loss" else f", loss {event.loss:.3f}"

@@ -36,14 +36,10 @@ class Position:
     train_weight: float = 0.0
     score_due: bool = False  # a signal came between a step and its scoring
     over: str = ""  # why training ended, once it has
-    fixed: dict[str, Any] = field(
-        default_factory=dict
-    )  # what may not change between a run and its resumption
+    fixed: dict[str, Any] = field(default_factory=dict)  # what may not change between a run and its resumption
 
 
-def save(
-    folder: Path, position: Position, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]
-) -> Path:
+def save(folder: Path, position: Position, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> Path:
     """Write checkpoint `step-NNNNNN` under `folder`; its path."""
     path = folder / f"step-{position.step:06d}"
     if _whole(path):  # written before a cut that came before the log's line

@@ -109,7 +109,5 @@ def _embeddings(model: nn.Module) -> list[nn.Module]:
             where=type(model).__name__,
             fix="leave out train.neftune_noise_alpha and train.adversarial, or choose another method than frozen",
         ) from None
-    shared: list[nn.Module] = [
-        m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is own.weight
-    ]
+    shared: list[nn.Module] = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is own.weight]
     return shared or [own]

@@ -103,9 +103,7 @@ def fit(training: Training) -> Iterator[Event]:
         position.train_weight += stepper.weight
         end = position.step == t.steps
         stopping = t.stop()
-        position.score_due = t.score is not None and (
-            end or _due(options.eval_steps, position.step, t.steps_per_epoch)
-        )
+        position.score_due = t.score is not None and (end or _due(options.eval_steps, position.step, t.steps_per_epoch))
         if position.score_due and not stopping:
             yield Phase("scoring the validation rows")
             yield _score(t, position)
@@ -119,9 +117,7 @@ def fit(training: Training) -> Iterator[Event]:
             if end and not position.score_due:
                 position.over = position.over or "finished"
             if t.accelerator.is_main_process:
-                path = checkpoint.save(
-                    t.folder, position, t.learned(model), optimizer_tensors(optimizer, names)
-                )
+                path = checkpoint.save(t.folder, position, t.learned(model), optimizer_tensors(optimizer, names))
                 checkpoint.prune(t.folder, position.best_step, options.save_total_limit)
                 yield Saved(position.step, path.name)
             t.accelerator.wait_for_everyone()
@@ -137,9 +133,7 @@ def fit(training: Training) -> Iterator[Event]:
 class _Stepper:
     """Optimizer steps, one call each."""
 
-    def __init__(
-        self, training: Training, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]
-    ) -> None:
+    def __init__(self, training: Training, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter]) -> None:
         self.t, self.optimizer, self.trained = training, optimizer, trained
         self.weights = training.objective.weights(training.examples)
         self.weight = 0.0  # of the last step
@@ -294,20 +288,15 @@ def _score(t: Training, position: Position) -> Scored:
             position.over = "early-stopping"
     train_loss = position.train_loss / max(position.train_weight, 1e-12)
     position.train_loss = position.train_weight = 0.0
-    return Scored(
-        position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores
-    )
+    return Scored(position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores)
 
 
-def _restore(
-    t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path
-) -> Position:
+def _restore(t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path) -> Position:
     position, tensors, moments, random = checkpoint.load(path)
     changed = checkpoint.same(position.fixed, t.fixed)
     if changed:
         raise RunError(
-            "this run cannot be carried on exactly, because it was begun under other conditions: "
-            + "; ".join(changed),
+            "this run cannot be carried on exactly, because it was begun under other conditions: " + "; ".join(changed),
             where=str(path),
             fix="restore them (threads: OMP_NUM_THREADS), or train again with --out NEW",
         )

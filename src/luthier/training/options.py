@@ -25,9 +25,7 @@ class TrainOptions(Section):
         0.01, ge=0, le=1, description="AdamW's decay of matrices; biases and norms are left alone"
     )
     warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="how the rate falls after warm-up"
-    )
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="how the rate falls after warm-up")
     clip: float = Field(1.0, ge=0, description="largest norm of a step's gradient; 0: no limit")
     dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["model"] = Field(
         "model", description="dropout of hidden states; model: as its config says"

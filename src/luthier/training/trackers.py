@@ -30,9 +30,7 @@ class Trackers:
             self._guard(lambda: self.accelerator.log(values, step=event.step))
         elif isinstance(event, Scored):
             scores = {f"validation/{name}": value for name, value in event.scores.items()}
-            self._guard(
-                lambda: self.accelerator.log({"validation/loss": event.loss, **scores}, step=event.step)
-            )
+            self._guard(lambda: self.accelerator.log({"validation/loss": event.loss, **scores}, step=event.step))
 
     def close(self) -> None:
         self._guard(self.accelerator.end_training)
