@@ -152,7 +152,7 @@ class _AttentionStep(torch.autograd.Function):
             read = (flat * inverse).mul_(a.norm).to(low) if _any(to_inputs) else None
             grad_read, of_inputs = a.inputs.backward(joined.view(rows * length, -1), read, saved, to_inputs)
             to_x, of_norm = _normal_back(grad_read, flat, inverse, a.norm, to_norm)
-            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None
+            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None  # type: ignore[assignment]
         return (None, None, to_x, None, None, None, of_norm, *of_inputs, *of_output)
 
 
@@ -196,7 +196,7 @@ class _FeedForwardStep(torch.autograd.Function):
             read = (flat * inverse).mul_(f.norm).to(low) if _any(to_inputs) else None
             grad_read, of_inputs = f.inputs.backward(grad_joined, read, saved, to_inputs)
             to_x, of_norm = _normal_back(grad_read, flat, inverse, f.norm, to_norm)
-            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None
+            to_x = to_x.add_(grad).view(x.shape) if wanted[2] else None  # type: ignore[assignment]
         return (None, None, to_x, of_norm, *of_inputs, *of_output)
 
 
@@ -276,11 +276,11 @@ def _halves(layer: Any) -> tuple[Attention, FeedForward] | None:
         return None
     width = attn.head_dim
     heads, groups = (getattr(attn, f"{n}_proj").out_features // width for n in "qk")
-    if not getattr(attn, "is_causal", False) or getattr(attn, "attention_dropout", 0.0) or heads % groups:
+    if not getattr(attn, "is_causal", False) or bool(getattr(attn, "attention_dropout", 0.0)) or heads % groups:
         return None
     qkv, output, gates, down = (Group([p for p in side if p], torch.bfloat16) for side in parts)
-    attention = Attention(*norms[0], qkv, output, heads, groups, width, attn.scaling)  # type: ignore[misc]
-    return attention, FeedForward(*norms[1], gates, down)  # type: ignore[misc]
+    attention = Attention(*norms[0], qkv, output, heads, groups, width, attn.scaling)  # type: ignore[misc, call-arg]
+    return attention, FeedForward(*norms[1], gates, down)  # type: ignore[misc, call-arg]
 
 
 def _norm(module: Any) -> tuple[Tensor, float] | None:

@@ -43,7 +43,7 @@ def keep_frozen_in_bf16(model: nn.Module) -> int:
         shared = nn.Parameter(short, requires_grad=False)
         for _, module, name in places:
             setattr(module, name, shared)
-            module.forward = partial(_FORWARD[_kind(module)], module)  # type: ignore[method-assign]
+            module.forward = partial(_FORWARD[_kind(module)], module)
         kept += weight.numel()
     return kept
 

@@ -158,14 +158,14 @@ def _opened(head: nn.Module) -> Iterator[list[Tensor]]:
         return states[:, :1, :1]
 
     own = vars(head).get("forward")
-    head.forward = catch  # type: ignore[method-assign]
+    head.forward = catch
     try:
         yield caught
     finally:
         if own is None:
             del head.forward
         else:
-            head.forward = own  # type: ignore[method-assign]
+            head.forward = own
 
 
 def reader(model: nn.Module) -> Reader:

@@ -34,8 +34,8 @@ class Part:
         return silent and not layer.disable_adapters and not layer.merged and layer.active_adapters == ["default"]
 
 
-def part(layer: nn.Module) -> Part | None:
-    """A plain linear layer, or one with a plain low-rank update; None for anything else, or with something behind it."""
+def part(layer: Any) -> Part | None:
+    """A plain linear layer, or one with a plain low-rank update; None for anything else, or one with a hook."""
     if layer._forward_hooks or layer._forward_pre_hooks:  # an adapter stands behind its projection as a hook
         return None
     if type(layer) is nn.Linear:
