@@ -65,7 +65,8 @@ def test_schemes_are_told_apart_and_read(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["IOB1", "IOB2", "IOBES", "BILOU"])
 def test_mentions_are_seqevals(name: str) -> None:
-    seqeval = pytest.importorskip("seqeval.scheme")
+    from seqeval import scheme as seqeval
+
     ours = "BIO" if name == "IOB2" else name
     _, tags = corpus(ours, 9, 200)
     theirs = seqeval.Entities(tags, getattr(seqeval, name)).entities

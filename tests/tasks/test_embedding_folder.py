@@ -96,8 +96,9 @@ def test_the_steps_give_the_vectors_of_the_run(runs, cell) -> None:
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_sentence_transformers_gives_the_vectors_of_the_run(runs, cell) -> None:
-    library = pytest.importorskip("sentence_transformers")
-    model = library.SentenceTransformer(str(runs[cell].folder.model), device="cpu")
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(runs[cell].folder.model), device="cpu")
     given = [line["prediction"] for line in runs[cell].tuned("float32").predict(TEXTS)]
     assert model.encode(TEXTS) == pytest.approx(np.array(given), abs=2e-5)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from seqeval import metrics as seqeval
 
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
 
-seqeval = pytest.importorskip("seqeval.metrics")
 NAMES = ["a", "loc", "per-son", "日本", "z z"]
 
 
