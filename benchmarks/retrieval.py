@@ -8,84 +8,165 @@ import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import measure
-from measure import Demands, Result, Settings
+from measure import Demands, Result, Row, Settings
+
+if TYPE_CHECKING:
+    import luthier
 
 NIDDK = "niddk_qa.jsonl"
 
 
-def tuned(s: Settings) -> Result:
-    """A whole run, as `luthier train` makes it: a fifth of the topics is held out, a tenth chooses the checkpoint."""
+def continued(s: Settings) -> Result:
+    """Masked pretraining on the documents of the topics that are not held out, then the same tuning from there.
+
+    `differences` of both are to the model as it came, untuned.
+    """
     import luthier
+    from luthier.evidence.score import evaluate
+    from luthier.run.use import _untuned_answers
 
     with tempfile.TemporaryDirectory() as name:
-        rows = Path(name) / "rows.jsonl"
-        lines = Path(s["data"]).read_text("utf-8").splitlines()
-        rows.write_text("\n".join(lines[: s["rows"]]) + "\n", "utf-8")
-        columns = {"anchor": "question", "positive": "answer"}
-        data = {"train": str(rows), "columns": columns, "group_by": "focus", "validation": 0.1, "test": 0.2}
-        task = {"name": "embedding", "max_length": s["tokens"]}
-        train = {"epochs": s["epochs"], "batch_size": s["batch"]}
-        recipe = {"model": s["model"], "task": task, "data": data, "train": train, "seed": s["seed"]}
-        run = luthier.train(recipe, out=Path(name) / "run")
-        assert run.evaluation is not None
-        facts = json.loads(run.folder.data.read_text("utf-8"))["splits"]
-        losses = [json.loads(line) for line in run.folder.events.read_text("utf-8").splitlines()]
-        seconds = sum(event["seconds"] for event in losses if event["event"] == "step")
-        scored = [event["score"] for event in losses if event["event"] == "scored"]
-        verdict = run.status()["verdict"]
-        return {
-            **run.evaluation,
-            "splits": facts,
-            "seconds": seconds,
-            "validation": scored,
-            "verdict": verdict,
+        place = Path(name)
+        plain = _tune(s, place, s["model"], "plain")
+        held = {line["id"] for line in _lines(plain.folder.splits) if line["split"] == "test"}
+        rows = _lines(place / "rows.jsonl")
+        documents = [{"id": r["id"], "focus": r["focus"], "text": f"{r['question']}\n\n{r['answer']}"} for r in rows]
+        _write(place / "documents.jsonl", [row for row in documents if row["id"] not in held])
+        data = {"train": str(place / "documents.jsonl"), "group_by": "focus", "validation": 0.1, "test": 0.2}
+        read = luthier.train(
+            {
+                "model": s["model"],
+                "task": {"name": "pretraining", "max_length": s["tokens"]},
+                "data": data,
+                "train": {"epochs": s["reading"], "batch_size": 16},
+                "seed": s["seed"],
+            },
+            out=place / "read",
+        )
+        found = read.evaluation
+        assert found is not None
+        pretraining = {
+            "documents": found["rows"],
+            "loss": found["scores"]["loss"],
+            "interval": found["intervals"]["loss"],
+            "before": found["baselines"]["untuned"]["loss"],
+            "bigrams": found["baselines"]["classical"]["loss"],
+            "seconds": _seconds(read),
         }
+        run = _tune(s, place, str(place / "read"), "run")
+        tuned = run.tuned()
+        fields = {"anchor": "question", "positive": "answer", "focus": "focus"}
+        test = [Row(r["id"], {ours: r[theirs] for ours, theirs in fields.items()}) for r in rows if r["id"] in held]
+        untuned = _untuned_answers(plain, plain.recipe, plain.tuned(), test)
+        others = {"untuned": untuned, "plain": plain.tuned().answers(test)}
+        scored = evaluate(tuned.task, test, tuned.answers(test), others, "focus", s["seed"]).as_json()
+        return {**_facts(plain), "continued": {**_facts(run), **scored}, "pretraining": pretraining}
 
 
-SIDES: dict[str, measure.Side] = {"tuned": tuned}
+def _tune(s: Settings, place: Path, model: str, out: str) -> luthier.Run:
+    import luthier
+
+    rows = place / "rows.jsonl"
+    lines = Path(s["data"]).read_text("utf-8").splitlines()[: s["rows"]]
+    _write(rows, [{"id": str(number), **json.loads(line)} for number, line in enumerate(lines, 1)])
+    columns = {"anchor": "question", "positive": "answer"}
+    data = {"train": str(rows), "columns": columns, "group_by": "focus", "validation": 0.1, "test": 0.2}
+    task = {"name": "embedding", "max_length": s["tokens"]}
+    train = {"epochs": s["epochs"], "batch_size": s["batch"]}
+    return luthier.train(
+        {"model": model, "task": task, "data": data, "train": train, "seed": s["seed"]}, out=place / out
+    )
+
+
+def _facts(run: luthier.Run) -> Result:
+    assert run.evaluation is not None
+    return {
+        **run.evaluation,
+        "rate": run.recipe.train.learning_rate,
+        "splits": json.loads(run.folder.data.read_text("utf-8"))["splits"],
+        "seconds": _seconds(run),
+        "validation": _scored(run),
+        "verdict": run.status()["verdict"],
+    }
+
+
+def _seconds(run: luthier.Run) -> float:
+    return sum(event["seconds"] for event in _lines(run.folder.events) if event["event"] == "step")
+
+
+def _scored(run: luthier.Run) -> list[float]:
+    return [event["score"] for event in _lines(run.folder.events) if event["event"] == "scored"]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+SIDES: dict[str, measure.Side] = {"continued": continued}
 
 
 def compare(args: Namespace, settings: Settings) -> int:
     started, demands = measure.start(), Demands()
-    rows, floors = [], []
+    rows, floors, read_rows, falls = [], dict[str, list[float]](), [], []
     for seed in range(1, args.seeds + 1):
-        found = measure.run(__file__, "tuned", settings | {"seed": seed})
+        found = measure.run(__file__, "continued", settings | {"seed": seed})
         if seed == 1:
             for key, name in (("trivial", "any order"), ("classical", "BM25"), ("untuned", "untuned")):
-                scores = found["baselines"][key]
-                low, high = found["baseline_intervals"][key]["mrr"]
-                interval = f"{low:.3f} to {high:.3f}"
-                rows.append((name, f"{scores['mrr']:.3f}", interval, f"{scores['recall_at_10']:.3f}", "", "", ""))
-        gains = {key: found["differences"][key]["mrr"] for key in ("untuned", "classical")}
-        told = [f"{mean:+.3f} ({low:+.3f} to {high:+.3f})" for mean, low, high in gains.values()]
-        low, high = found["intervals"]["mrr"]
-        scores, interval = found["scores"], f"{low:.3f} to {high:.3f}"
-        name = f"tuned, seed {seed}"
-        cells = (
-            f"{scores['mrr']:.3f}",
-            interval,
-            f"{scores['recall_at_10']:.3f}",
-            *told,
-            f"{found['seconds']:.0f}",
-        )
-        rows.append((name, *cells))
-        floors.append(gains["untuned"][1])
-        validation = ", ".join(f"{score:.3f}" for score in found["validation"])
-        measure.say(f"  {name}: MRR {scores['mrr']:.3f}, {told}, {found['verdict']}; validation {validation}")
-    what = "lower end of the interval of tuned minus untuned MRR, least of the seeds"
-    demands.add(what, min(floors), 0, sign=">")
+                scores, intervals = found["baselines"][key], found["baseline_intervals"][key]
+                rows.append((name, *_cells(scores, intervals), "", "", ""))
+        for name, facts in (("tuned", found), ("pretrained, then tuned", found["continued"])):
+            gain = facts["differences"]["untuned"]["mrr"]
+            against = facts["differences"].get("classical") or facts["differences"]["plain"]
+            other = "BM25" if facts is found else "tuned"
+            told = [_gap(gain), f"{_gap(against['mrr'])} than {other}"]
+            seconds = f"{facts['seconds']:.0f}"
+            rows.append((f"{name}, seed {seed}", *_cells(facts["scores"], facts["intervals"]), *told, seconds))
+            floors.setdefault(name, []).append(gain[1])
+            measure.say(f"  {name}, seed {seed}: MRR {facts['scores']['mrr']:.3f}, {told}, {facts['verdict']}")
+        read = found["pretraining"]
+        low, high = read["interval"]
+        falls.append(read["before"] - high)
+        cells = (f"{read[key]:.3f}" for key in ("before", "bigrams", "loss"))
+        read_rows.append((str(seed), *cells, f"{low:.3f} to {high:.3f}", f"{read['seconds']:.0f}"))
+    for name, lower in floors.items():
+        what = f"lower end of the interval of the MRR of {name} minus untuned, least of the seeds"
+        demands.add(what, min(lower), 0, sign=">")
+    demands.add(
+        "held-out loss before - upper end of the one after pretraining, least of the seeds", min(falls), 0, sign=">"
+    )
     splits = found["splits"]
     body = (
         f"{splits['train']} rows to train on, {splits['validation']} that choose the checkpoint, {splits['test']} that "
-        f"are scored, in {found['groups']} topics that neither of the others has. {args.epochs} epochs, batch size "
+        f"are scored, in {found['groups']} topics that neither of the others has. {args.epochs:g} epochs, batch size "
         f"{args.batch}, learning rate {found['rate']:g}, {args.tokens} tokens. Intervals are 95 % bootstrap intervals "
         "over topics; differences are paired.\n\n"
     )
-    against = ("tuned minus untuned", "tuned minus BM25", "seconds to train")
-    header = ("model", "MRR", "95 % interval", "recall at 10", *against)
-    return measure.finish(args.page, "retrieval", body + measure.table(header, rows), started, demands)
+    header = ("model", "MRR", "95 % interval", "recall at 10", "more than untuned", "more", "seconds to train")
+    body += measure.table(header, rows)
+    body += (
+        f"\n\nPretraining before it: {args.reading:g} epochs of masked words over the documents of the topics that are "
+        f"not scored above; its loss is of {read['documents']} documents of a fifth of those topics. Before: MiniLM, "
+        "which comes without the part that names words and is given a new one.\n\n"
+    )
+    header = ("seed", "loss before", "of bigram counts", "after", "95 % interval", "seconds to train")
+    body += measure.table(header, read_rows)
+    return measure.finish(args.page, "retrieval", body, started, demands)
+
+
+def _cells(scores: dict[str, float], intervals: dict[str, Any]) -> tuple[str, str, str]:
+    low, high = intervals["mrr"]
+    return f"{scores['mrr']:.3f}", f"{low:.3f} to {high:.3f}", f"{scores['recall_at_10']:.3f}"
+
+
+def _gap(difference: list[float]) -> str:
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*difference)
 
 
 def main() -> int:
@@ -98,12 +179,13 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--reading", type=float, default=3, help="epochs of pretraining")
     args = parser.parse_args()
     path = args.data / NIDDK if args.data.is_dir() else args.data
     if not path.is_file():
         measure.missing(f"{path} is missing. Fix: --data FILE, or LUTHIER_BENCHMARK_DATA=FOLDER with {NIDDK} in it.")
     settings = {"model": measure.minilm(), "data": str(path.resolve()), "rows": args.rows}
-    settings |= {"epochs": args.epochs, "batch": args.batch, "tokens": args.tokens}
+    settings |= {"epochs": args.epochs, "batch": args.batch, "tokens": args.tokens, "reading": args.reading}
     return compare(args, settings)
 
 
