@@ -1,6 +1,7 @@
 """Forgetting: topics learned first, other topics next; what is left of the first with and without a remedy?
 
-A label is the article of SQuAD that a question is about: half of the articles is learned first, then, from that run, the rest.
+A label is the article of SQuAD that a question is about. Half of the articles is learned first, and then, from that
+run, the rest.
 """
 
 from __future__ import annotations

@@ -140,7 +140,8 @@ def _write(path: Path, rows: Sequence[Row]) -> str:
 
 def leave_out(part: str) -> None:
     """Take one part of luthier's speed away in this process, to measure what it is worth."""
-    from luthier.engine import attention, device, dropout, language
+    from luthier.engine import attention, device, dropout
+    from luthier.engine.language import model as language
 
     if part == "keep-memory":
         device.keep_memory = lambda: False

@@ -598,7 +598,7 @@ def test_predict_keeps_ids_and_order_over_batches(luthier: Luthier, tuned: FakeT
 
 
 def test_predict_holds_a_batch_and_no_more() -> None:
-    from luthier.data.raw import Raw
+    from luthier.data.reading.raw import Raw
 
     drawn = 0
 

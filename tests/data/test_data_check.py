@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from data_forms import CLASSIFICATION, QA, questions, reviews
 
-from luthier.data.check import check, check_splits
+from luthier.data.checking.rows import check, check_splits
 from luthier.records import Field, Form, Row
 
 

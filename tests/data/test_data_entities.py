@@ -11,7 +11,7 @@ import pytest
 from data_forms import TAGS, write_lines
 
 from luthier.data.load import Loaded, load
-from luthier.data.tags import mentions
+from luthier.data.rows.tags import mentions
 
 TEXT = "Ann Lee met Bob's 👩‍👩‍👧 in São e\u0301te\u0301."
 WANTED = [(0, 7, "PER"), (12, 15, "PER"), (18, 23, "EMO"), (27, 36, "LOC")]

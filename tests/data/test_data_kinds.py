@@ -22,10 +22,10 @@ from data_forms import (
     write_lines,
 )
 
-from luthier.data.ids import distinct_ids
-from luthier.data.leakage import apply, leaks
 from luthier.data.load import load
-from luthier.data.split import split
+from luthier.data.splitting.ids import distinct_ids
+from luthier.data.splitting.leakage import apply, leaks
+from luthier.data.splitting.split import split
 from luthier.errors import DataError
 from luthier.records import SPLITS, Form, Row
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from data_forms import CLASSIFICATION, QA, prose, questions, reviews
 
-from luthier.data.leakage import apply, leaks
+from luthier.data.splitting.leakage import apply, leaks
 from luthier.errors import DataError
 from luthier.records import Row
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import pytest
 from data_forms import CLASSIFICATION, QA, write_lines
 
-from luthier.data.content import hasher, names_of
 from luthier.data.load import Loaded, load
-from luthier.data.sources import splits_in
+from luthier.data.reading.sources import splits_in
+from luthier.data.splitting.content import hasher, names_of
 from luthier.errors import DataError
 from luthier.records import content_hash
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from data_forms import prose
 
-from luthier.data.near import likeness_of, near_duplicates
+from luthier.data.splitting.near import likeness_of, near_duplicates
 
 
 def changed(text: str, rng: random.Random, num: int) -> str:

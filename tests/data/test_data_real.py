@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from data_forms import CHAT, PAIRS, TAGS, TEXTS
 
-from luthier.data.check import check, check_splits
+from luthier.data.checking.rows import check, check_splits
 from luthier.data.load import load
-from luthier.data.split import split
+from luthier.data.splitting.split import split
 from luthier.records import SPLITS
 
 ROOT = Path(__file__).resolve().parents[2]

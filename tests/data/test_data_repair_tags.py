@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from data_forms import QA, TAGS, write_lines
 
+from luthier.data.checking.tags import fix_tags
 from luthier.data.load import load
-from luthier.data.repair_tags import fix_tags
 from luthier.errors import DataError
 
 

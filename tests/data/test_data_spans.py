@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from data_forms import QA, write_lines
 
+from luthier.data.checking.offsets import fix_offsets
 from luthier.data.load import load
-from luthier.data.repair import fix_offsets
-from luthier.data.spans import find
+from luthier.data.rows.spans import find
 from luthier.errors import DataError
 
 CONTEXT = "They live in a Pure Land, says the text."

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 import pytest
 from data_forms import CLASSIFICATION, QA, prose, questions, reviews
 
-from luthier.data.check import check_splits
-from luthier.data.split import split
+from luthier.data.checking.rows import check_splits
+from luthier.data.splitting.split import split
 from luthier.errors import DataError
 from luthier.records import SPLITS, Form, Row
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthier.data.tags import Scheme, detect, is_tag, mentions, repaired, slips, to_bio
+from luthier.data.rows.tags import Scheme, detect, is_tag, mentions, repaired, slips, to_bio
 
 TYPES = ("person", "creative-work", "ORG", "x_y")
 Spans = list[tuple[int, int, str]]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from data_forms import CHAT, LABELS, NUMBER, PAIRS, SCORED, SEQ2SEQ, TAGS, TEXTS, prose
 
-from luthier.data.check import check, check_splits
+from luthier.data.checking.rows import check, check_splits
 from luthier.records import Fault, Form, Row
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from luthier.engine.bio import decode, entities, spelled, tag_set, type_of
+from luthier.engine.entities.bio import decode, entities, spelled, tag_set, type_of
 
 
 def test_tags_and_entities_are_one_another() -> None:

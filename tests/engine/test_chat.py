@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from chat_pairs import FORMS, NAMED, PAIRS, copied, dialogs, expected, tidy, written
 
-from luthier.engine import rendering
-from luthier.engine.chat import NO_LABEL, Chat, Dialog, Encoded, Refusal
+from luthier.engine.chat import rendering
+from luthier.engine.chat.dialogs import NO_LABEL, Chat, Dialog, Encoded, Refusal
 from luthier.errors import ModelError, RecipeError
 from luthier.models import load_tokenizer, resolve
 

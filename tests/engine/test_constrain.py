@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tiny
-from luthier.engine.constrain import Guide, Passage, Vocabulary
+from luthier.engine.writing.constrain import Guide, Passage, Vocabulary
 
 STOP = 2
 PASSAGES = [

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import tiny
-from luthier.engine import decoder_layer
-from luthier.engine.decoder_layer import use_fast_layers
+from luthier.engine.language import decoder_layer
+from luthier.engine.language.decoder_layer import use_fast_layers
 
 SHAPE = {
     "vocab_size": 90,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from luthier.engine.frozen_weights import keep_frozen_in_bf16
+from luthier.engine.language.frozen_weights import keep_frozen_in_bf16
 
 KINDS = {"llama": "CausalLM", "gpt2": "CausalLM", "t5": "Seq2SeqLM", "bart": "Seq2SeqLM", "bert": "MaskedLM"}
 
@@ -76,7 +76,7 @@ def test_a_tied_embedding_that_is_trained_keeps_its_head(tmp_path: Path) -> None
 def test_low_rank_updates_train_as_before(tmp_path: Path) -> None:
     import peft
 
-    from luthier.engine.language import token_losses
+    from luthier.engine.language.model import token_losses
 
     found = []
     for short in (False, True):

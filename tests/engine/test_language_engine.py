@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from luthier.engine import token_loss
-from luthier.engine.language import NO_LABEL, keeps_documents_apart, packed_isolation, reader, token_losses
+from luthier.engine.language import token_loss
+from luthier.engine.language.model import NO_LABEL, keeps_documents_apart, packed_isolation, reader, token_losses
 from luthier.errors import ModelError
 
 KINDS = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from luthier.engine.batches import Batch
-from luthier.engine.masking import aim, hide, seed_of
+from luthier.engine.language.masking import aim, hide, seed_of
 
 MASK, VOCABULARY = 4, 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luthier.engine.mentions import find_mentions, plain
+from luthier.engine.entities.mentions import find_mentions, plain
 
 WORDS = [
     "Anna",

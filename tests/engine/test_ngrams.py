@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from luthier.engine.batches import Examples
-from luthier.engine.ngrams import ADDED, Counted, Pairs, priced
+from luthier.engine.language.ngrams import ADDED, Counted, Pairs, priced
 
 SIZE = 11
 

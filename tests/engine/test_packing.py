@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import tiny
-from luthier.engine import language
 from luthier.engine.batches import Examples
-from luthier.engine.language import NO_LABEL, token_losses
-from luthier.engine.packing import best_fit, pack, pays
+from luthier.engine.language import model as language
+from luthier.engine.language.model import NO_LABEL, token_losses
+from luthier.engine.language.packing import best_fit, pack, pays
 
 
 def load(folder: Path) -> Any:

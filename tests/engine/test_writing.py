@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import tiny
-from luthier.engine import choice, generation, prompts
-from luthier.engine.answer_ends import answer_begin, find_stop_ids
-from luthier.engine.constrain import Passage
 from luthier.engine.device import Machine
-from luthier.engine.generation import Written, choose, write
+from luthier.engine.writing import choice, generation, prompts
+from luthier.engine.writing.answer_ends import answer_begin, find_stop_ids
+from luthier.engine.writing.constrain import Passage
+from luthier.engine.writing.generation import Written, choose, write
 from luthier.models.quiet import quiet_transformers
 
 FP32 = Machine("cpu", "float32", "test", 1)

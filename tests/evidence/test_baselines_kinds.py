@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from luthier.engine.bio import spelled
+from luthier.engine.entities.bio import spelled
 from luthier.errors import LuthierError
 from luthier.evidence.baselines import baseline_names, classical, trivial
 from luthier.evidence.dictionary import known_entities

@@ -153,7 +153,7 @@ def test_a_class_without_known_places_is_refused_by_its_name() -> None:
 @pytest.mark.parametrize("places", ["pfeiffer", "houlsby"])
 def test_faster_layers_do_not_pass_an_adapter_by(places: str) -> None:
     """On a CPU in bf16 the layers of some decoders are computed in one go: those with adapters must not be."""
-    from luthier.engine.decoder_layer import use_fast_layers
+    from luthier.engine.language.decoder_layer import use_fast_layers
 
     causal, batch = "AutoModelForCausalLM", {**architectures.rows("llama"), "use_cache": False}
     assert use_fast_layers(architectures.stock("llama", causal)) == 2, "or this proves nothing"

@@ -52,7 +52,7 @@ def test_merged_it_is_the_stock_class_and_answers_the_same(name: str, options: d
 
 
 def test_a_base_held_in_bf16_is_merged_in_fp32() -> None:
-    from luthier.engine.frozen_weights import keep_frozen_in_bf16
+    from luthier.engine.language.frozen_weights import keep_frozen_in_bf16
 
     causal, batch = "AutoModelForCausalLM", architectures.rows("llama")
     stock = architectures.stock("llama", causal)

@@ -165,7 +165,7 @@ def test_a_prompt_begins_as_words_and_a_prefix_as_their_keys_and_values() -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_documents_packed_into_one_row_are_known_to_see_each_other(kind: str) -> None:
     """The second document would stand without the prompt, or behind the first: packing is left to other methods."""
-    from luthier.engine.language import keeps_documents_apart
+    from luthier.engine.language.model import keeps_documents_apart
 
     causal = "AutoModelForCausalLM"
     plain = make("full").apply(architectures.stock("llama", causal), architectures.head(causal))

@@ -22,7 +22,7 @@ from luthier.records import Answer, Row
 from luthier.serve import Tuned
 from luthier.serve.predict import answer_rows
 from luthier.tasks import TASKS, Task, make_task
-from luthier.tasks.asked import Asked
+from luthier.tasks.asking.task import Asked
 
 FP32 = Machine("cpu", "float32", "test", 1)
 BF16 = Machine("cpu", "bfloat16", "test", 1)

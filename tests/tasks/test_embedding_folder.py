@@ -126,7 +126,7 @@ def test_tuning_moved_the_vectors_and_an_untuned_head_leaves_them(runs, bases) -
 
 def test_a_folder_whose_parts_are_unknown_gets_no_steps(tmp_path: Path) -> None:
     from luthier.tasks.embedding import EmbeddingOptions
-    from luthier.tasks.embedding_folder import finish
+    from luthier.tasks.retrieval.folder import finish
 
     cases = {
         "adapter": {"config.json": {}, "adapter.safetensors": {}},

@@ -13,8 +13,8 @@ from scipy.stats import pearsonr, spearmanr
 
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS, retrieval_scores
-from luthier.tasks.retrieval_baselines import K1, B, bm25, retrieval_rival, scored_rival
-from luthier.tasks.retrieval_scores import (
+from luthier.tasks.retrieval.baselines import K1, B, bm25, retrieval_rival, scored_rival
+from luthier.tasks.retrieval.scores import (
     Collection,
     centred_ranks,
     query_weights,

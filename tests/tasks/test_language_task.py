@@ -18,7 +18,7 @@ import tiny
 from luthier.engine.batches import Examples
 from luthier.engine.device import Machine
 from luthier.engine.inference import run
-from luthier.engine.packing import Packed
+from luthier.engine.language.packing import Packed
 from luthier.errors import ModelError
 from luthier.records import Answer, Field, Form, Row
 from luthier.tasks.base import Work
@@ -88,7 +88,7 @@ def echoes(monkeypatch: pytest.MonkeyPatch, said: Any) -> list[dict[str, Any]]:
         asked.append({"prompts": prompts, **settings})
         return [Written(said(tokenizer.decode(p)), [1, 2], True, 2 * float(np.log(0.5))) for p in prompts]
 
-    monkeypatch.setitem(sys.modules, "luthier.engine.generation", SimpleNamespace(write=write))
+    monkeypatch.setitem(sys.modules, "luthier.engine.writing.generation", SimpleNamespace(write=write))
     return asked
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import tiny
-from luthier.engine.bio import entities, spelled
-from luthier.engine.pieces import frame, pieces, windows
+from luthier.engine.entities.bio import entities, spelled
+from luthier.engine.entities.pieces import frame, pieces, windows
 from luthier.errors import DataError, RecipeError
 from luthier.records import Row
 from luthier.serve.sentences import sentence_row

@@ -19,7 +19,7 @@ from luthier.records import Fault, Form
 from .talk import talk
 
 if TYPE_CHECKING:
-    from luthier.data.raw import Raw
+    from luthier.data.reading.raw import Raw
     from luthier.serve import Tuned
 
 BATCH = 256  # rows in memory at once
@@ -38,10 +38,10 @@ class Asked:
 
 def opened_rows(source: str, form: Form, columns: Mapping[str, str]) -> Iterator[Asked]:
     """The rows of a file, a folder or a hub dataset, in order; one without an id is called by its number."""
-    from luthier.data.columns import known_names
-    from luthier.data.formats import open_file
-    from luthier.data.hub import open_hub, read_hub
-    from luthier.data.sources import resolve
+    from luthier.data.reading.formats import open_file
+    from luthier.data.reading.hub import open_hub, read_hub
+    from luthier.data.reading.sources import resolve
+    from luthier.data.rows.columns import known_names
 
     numbers = count(1)
     found, _ = resolve(source, None, None)
@@ -59,7 +59,7 @@ def stdin_rows(stream: BinaryIO, form: Form) -> Iterator[Asked]:
 
 
 def _stdin_records(stream: BinaryIO, form: Form) -> Iterator[Raw]:
-    from luthier.data.raw import Raw
+    from luthier.data.reading.raw import Raw
 
     inputs = [field.name for field in form.inputs]
     as_json: bool | None = None
@@ -101,8 +101,8 @@ def asked_rows(
     records: Iterator[Raw], form: Form, columns: Mapping[str, str], name: str, numbers: Iterator[int]
 ) -> Iterator[Asked]:
     """Records as rows to answer. Only inputs are read: a wrong label beside them changes nothing."""
-    from luthier.data.columns import map_columns
-    from luthier.data.fields import RowMaker
+    from luthier.data.rows.columns import map_columns
+    from luthier.data.rows.fields import RowMaker
 
     sample = list(islice(records, SAMPLE))
     there = {column for raw in sample for column in (raw.values or {})}

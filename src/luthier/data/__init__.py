@@ -3,18 +3,18 @@
 Table, hashing and hub libraries are imported inside the functions that need them, so this costs milliseconds.
 """
 
-from .check import Checked, check, check_splits
-from .check_targets import unknown_labels
-from .content import marks_of
-from .ids import distinct_ids
-from .leakage import apply, leaks
+from .checking.offsets import fix_offsets
+from .checking.rows import Checked, check, check_splits
+from .checking.tags import fix_tags
+from .checking.targets import unknown_labels
 from .load import Loaded, load
-from .near import near_duplicates
 from .options import DataOptions
-from .repair import fix_offsets
-from .repair_tags import fix_tags
-from .sources import splits_in
-from .split import Split, split
+from .reading.sources import splits_in
+from .splitting.content import marks_of
+from .splitting.ids import distinct_ids
+from .splitting.leakage import apply, leaks
+from .splitting.near import near_duplicates
+from .splitting.split import Split, split
 
 __all__ = [
     "Checked",

@@ -20,7 +20,7 @@ from pydantic import Field as Setting
 from ..config import Section
 from ..errors import DataError
 from ..records import Field, Form, Row
-from .content import plain, words
+from .splitting.content import plain, words
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_CHANGE = 2.0  # a rewritten text of more or less than this many times the length says something else

@@ -11,15 +11,15 @@ from typing import Any
 
 from ..errors import DataError
 from ..records import Fault, Field, Form, Row
-from . import dialogue, tagged
-from .columns import Mapped, known_names, map_columns
-from .content import hasher, names_of
-from .fields import RowMaker
-from .formats import open_file
-from .hub import open_hub, read_hub
-from .raw import Raw
-from .sources import Found, resolve
-from .tags import Scheme, detect
+from .reading.formats import open_file
+from .reading.hub import open_hub, read_hub
+from .reading.raw import Raw
+from .reading.sources import Found, resolve
+from .rows import dialogue, tagged
+from .rows.columns import Mapped, known_names, map_columns
+from .rows.fields import RowMaker
+from .rows.tags import Scheme, detect
+from .splitting.content import hasher, names_of
 
 _SAMPLE = 200  # records looked at to find the columns
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from luthier.engine.bio import Entity, entities, spelled
+from luthier.engine.entities.bio import Entity, entities, spelled
 
 from ..records import Answer, Row
 

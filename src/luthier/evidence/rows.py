@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier.engine.bio import entities
+from luthier.engine.entities.bio import entities
 
 from ..records import Answer, Field, Form, Row
 

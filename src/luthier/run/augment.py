@@ -10,7 +10,7 @@ import numpy as np
 
 from luthier.data import augment as rules
 from luthier.data import load
-from luthier.data.content import plain
+from luthier.data.splitting.content import plain
 from luthier.errors import DataError, ModelError
 from luthier.records import Field, Finding, Form, Row
 from luthier.tasks import Task
@@ -54,9 +54,9 @@ class Makers:
 
     def write(self, name: str, what: str, allowed: Sequence[Any] | None = None) -> rules.Write:
         """Requests to what the causal model `name` answers, one a request, greedily."""
-        from luthier.engine.chat import Chat, Refusal
-        from luthier.engine.generation import write
-        from luthier.engine.spoken import Dialog
+        from luthier.engine.chat.dialogs import Chat, Refusal
+        from luthier.engine.chat.spoken import Dialog
+        from luthier.engine.writing.generation import write
 
         def written(requests: Sequence[str]) -> list[str]:
             model, tokenizer = self._load(name, "decoder", "AutoModelForCausalLM")
@@ -84,7 +84,7 @@ class Makers:
 
     def read(self, name: str) -> rules.Read:
         """(question, passage) to the passage's words that the causal model `name` answers with."""
-        from luthier.engine.constrain import Passage
+        from luthier.engine.writing.constrain import Passage
 
         def answers(pairs: Sequence[tuple[str, str]]) -> Sequence[str]:
             request = "Answer the question with words copied from the passage.\n\nPassage: {}\n\nQuestion: {}"
@@ -95,7 +95,7 @@ class Makers:
 
     def translate(self, names: Sequence[str]) -> rules.Write:
         """Texts through two encoder-decoders, there and back."""
-        from luthier.engine.generation import write
+        from luthier.engine.writing.generation import write
 
         def there_and_back(texts: Sequence[str]) -> list[str]:
             for place, name in enumerate(names):

@@ -352,7 +352,7 @@ class Job:
         from luthier.engine.attention import use_cpu_attention
         from luthier.engine.dropout import use_cheap_dropout
         from luthier.engine.heads import use_exact_head
-        from luthier.engine.language import prepare_language_model
+        from luthier.engine.language.model import prepare_language_model
         from luthier.models import copy_grown, dropout_settings
         from luthier.models.quiet import quiet_transformers
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from luthier import config
 from luthier.config import Section
 from luthier.data.options import DataOptions
-from luthier.engine.templates import NAMED
+from luthier.engine.chat.templates import NAMED
 from luthier.methods import METHODS
 from luthier.models.catalogue import MODELS
 from luthier.models.scratch import NEW

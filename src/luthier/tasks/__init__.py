@@ -7,7 +7,7 @@ from typing import Any
 
 from luthier.errors import ModelError
 
-from .asked import Asked
+from .asking.task import Asked
 from .base import Task as Task
 from .base import TaskOptions as TaskOptions
 from .base import Work as Work

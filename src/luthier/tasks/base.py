@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from luthier.engine.batches import Batch, Examples
-    from luthier.engine.constrain import Passage
     from luthier.engine.device import Machine
     from luthier.engine.heads import HeadSpec
+    from luthier.engine.writing.constrain import Passage
     from luthier.models import Source
 
 

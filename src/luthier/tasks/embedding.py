@@ -11,11 +11,11 @@ from pydantic import Field as Setting
 
 from luthier.records import Answer, Form, Row, Table
 
-from . import embedding_folder
 from .base import Task, TaskOptions
-from .embedding_rows import PAIRS, PARTS, SCORED, TRIPLETS, asked_form, scores_of, text_ids, texts_of
-from .retrieval_baselines import RETRIEVAL_RIVALS, SCORED_RIVALS, retrieval_rival, scored_rival
-from .retrieval_scores import (
+from .retrieval import folder as embedding_folder
+from .retrieval.baselines import RETRIEVAL_RIVALS, SCORED_RIVALS, retrieval_rival, scored_rival
+from .retrieval.rows import PAIRS, PARTS, SCORED, TRIPLETS, asked_form, scores_of, text_ids, texts_of
+from .retrieval.scores import (
     Collection,
     centred_ranks,
     query_weights,

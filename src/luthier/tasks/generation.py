@@ -1,8 +1,8 @@
 """Answers of an assistant, written by a decoder: chat and instruction tuning.
 
 A row is a dialog whose last turn, the assistant's, is learned; what earlier turns of the assistant say is learned with
-it unless `train_on` says otherwise. The dialog is written as the tokenizer's chat template has it (see engine/chat.py),
-in training as in use. A row without turns is plain text, and all of it is learned.
+it unless `train_on` says otherwise. The dialog is written as the tokenizer's chat template has it (see
+engine/chat/dialogs.py), in training as in use. A row without turns is plain text, and all of it is learned.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from luthier.engine.batches import Examples
-    from luthier.engine.chat import Chat, Encoded, Refusal
-    from luthier.engine.spoken import Dialog
+    from luthier.engine.chat.dialogs import Chat, Encoded, Refusal
+    from luthier.engine.chat.spoken import Dialog
     from luthier.models import Source
 
     Made = list[Encoded] | Refusal
@@ -95,7 +95,7 @@ class Generation(LanguageTask):
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, source: Source) -> PreTrainedTokenizerBase:
         """The tokenizer with its chat template, which it saves with the model."""
-        from luthier.engine.chat import Chat
+        from luthier.engine.chat.dialogs import Chat
 
         self._chat = Chat(tokenizer, self.options.chat_template)
         self.state["stop_ids"] = self._chat.stop_ids
@@ -103,7 +103,7 @@ class Generation(LanguageTask):
 
     def chat(self, tokenizer: PreTrainedTokenizerBase) -> Chat:
         """The tokenizer's chat template at work; it is tried out once."""
-        from luthier.engine.chat import Chat
+        from luthier.engine.chat.dialogs import Chat
 
         if self._chat is None or self._chat.tokenizer is not tokenizer:
             self._chat = Chat(tokenizer)
@@ -121,7 +121,7 @@ class Generation(LanguageTask):
         names a row that the template refuses.
         """
         from luthier.engine.batches import Examples
-        from luthier.engine.chat import NO_LABEL, Refusal
+        from luthier.engine.chat.dialogs import NO_LABEL, Refusal
 
         made = self._encoded(rows, tokenizer, keep=False)
         for row, one in zip(rows, made):
@@ -163,7 +163,7 @@ class Generation(LanguageTask):
         return [made[id(row)] for row in rows]
 
     def _make(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Made]:
-        from luthier.engine.chat import NO_LABEL, Encoded, Refusal
+        from luthier.engine.chat.dialogs import NO_LABEL, Encoded, Refusal
 
         chat, limit = self.chat(tokenizer), self.options.max_length
         out: list[Made] = [Refusal("there is nothing in it") for _ in rows]
@@ -185,7 +185,7 @@ class Generation(LanguageTask):
 
     def faults(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Fault]:
         """Rows that the template refuses, and rows of which nothing would be learned."""
-        from luthier.engine.chat import Refusal
+        from luthier.engine.chat.dialogs import Refusal
 
         found = []
         for row, made in zip(rows, self._encoded(rows, tokenizer, keep=True)):
@@ -204,14 +204,14 @@ class Generation(LanguageTask):
         return found
 
     def cuts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        from luthier.engine.chat import Refusal
+        from luthier.engine.chat.dialogs import Refusal
 
         made = self._encoded(rows, tokenizer, keep=True)
         return ["" if isinstance(one, Refusal) else one[-1].cut for one in made]
 
     def lengths(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Tokens of each row's dialog, nothing cut; 0 where the template refuses it."""
-        from luthier.engine.chat import Refusal
+        from luthier.engine.chat.dialogs import Refusal
 
         made = self._encoded(rows, tokenizer, keep=True)
         return [0 if isinstance(one, Refusal) else one[-1].whole for one in made]
@@ -255,7 +255,7 @@ class Generation(LanguageTask):
 
 def _dialog(row: Row) -> Dialog:
     """The row's turns, its answer the last of them if it has one."""
-    from luthier.engine.spoken import Dialog
+    from luthier.engine.chat.spoken import Dialog
 
     turns = list(row["messages"])
     if "answer" in row.fields:

@@ -82,8 +82,8 @@ class LanguageTask(Task):
 
     def arrange(self, examples: Examples, model: nn.Module, batch_size: int, token_budget: int) -> Examples:
         """Training examples as they go through the model: packed where the settings say so and the model allows it."""
-        from luthier.engine.language import keeps_documents_apart, packed_isolation
-        from luthier.engine.packing import pack, pays
+        from luthier.engine.language.model import keeps_documents_apart, packed_isolation
+        from luthier.engine.language.packing import pack, pays
 
         if self.options.packing == "off" or not self.shifted:
             return examples
@@ -99,7 +99,7 @@ class LanguageTask(Task):
         return [*("" for _ in marks[:1]), *marks[1:]] if self.shifted else marks
 
     def weights(self, examples: Examples) -> np.ndarray:
-        from luthier.engine.language import label_weights
+        from luthier.engine.language.model import label_weights
 
         weights = examples.columns.get("loss_weight") or [None] * len(examples)
         pairs = zip(examples.columns["labels"], weights)
@@ -107,7 +107,7 @@ class LanguageTask(Task):
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """The summed loss with gradients, otherwise rows x 2: see `token_losses`."""
-        from luthier.engine.language import token_losses
+        from luthier.engine.language.model import token_losses
 
         return token_losses(model, batch)
 
@@ -129,7 +129,7 @@ class LanguageTask(Task):
 
     def respond(self, work: Work, answers: list[Answer]) -> list[Answer]:
         """The answers with their text: of every row without an expected one, and of `score_rows` of the others."""
-        from luthier.engine.generation import write
+        from luthier.engine.writing.generation import write
 
         chosen = self._to_write(work.rows)
         prompts = dict(zip(work.examples.rows.tolist(), work.examples.notes))
@@ -192,7 +192,7 @@ class LanguageTask(Task):
         """The text that `plain` gives, for the rows whose answers are written out, and the loss that counting gives on
         the very tokens that the model answers for: single ones (trivial), or ones after another.
         """
-        from luthier.engine.ngrams import Pairs, priced
+        from luthier.engine.language.ngrams import Pairs, priced
 
         known, asked = self.encode(train, tokenizer), self.encode(rows, tokenizer)
         sums = priced(name, Pairs.of(known), Pairs.of(asked), asked.rows, len(rows), len(tokenizer))

@@ -104,7 +104,7 @@ class Pretraining(LanguageTask):
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, source: Source) -> PreTrainedTokenizerBase:
         """The objective follows from the model's kind; for masked tokens the place of the head is looked up."""
-        from luthier.engine.masking import masked_head
+        from luthier.engine.language.masking import masked_head
 
         fits = OF_KIND[source.kind]
         if self.options.objective not in ("auto", fits):
@@ -177,7 +177,7 @@ class Pretraining(LanguageTask):
 
     def _masked_blocks(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Any:
         """(document, block): each with the special tokens that the model is used to around it."""
-        from luthier.engine.masking import aim, seed_of
+        from luthier.engine.language.masking import aim, seed_of
 
         encoded = tokenizer(
             texts,
@@ -214,7 +214,7 @@ class Pretraining(LanguageTask):
         return super().forward(model, batch if self.shifted else self._hidden(batch, fixed=not model.training))
 
     def _hidden(self, batch: Batch, fixed: bool) -> Batch:
-        from luthier.engine.masking import hide
+        from luthier.engine.language.masking import hide
 
         mask_id, vocabulary = self.state["mask_id"], self.state["vocabulary"]
         return hide(batch, mask_id, vocabulary, self.options.whole_word, fixed)
@@ -237,7 +237,7 @@ class Pretraining(LanguageTask):
         return [replace(answer, prediction=text) for answer, text in zip(answers, texts)]
 
     def _continued(self, work: Work) -> list[str]:
-        from luthier.engine.generation import write
+        from luthier.engine.writing.generation import write
 
         room = self.options.max_length
         encoded = work.tokenizer([str(row["text"]) for row in work.rows], verbose=False)["input_ids"]
@@ -327,7 +327,7 @@ class Pretraining(LanguageTask):
         plain: Callable[[], list[Answer]],
     ) -> list[Answer]:
         """What counting gives on the very tokens that the model answers for: single ones, or ones after another."""
-        from luthier.engine.ngrams import Pairs, priced
+        from luthier.engine.language.ngrams import Pairs, priced
 
         known, asked = self.encode(train, tokenizer), self.encode(rows, tokenizer)
         if self.shifted:
@@ -339,7 +339,7 @@ class Pretraining(LanguageTask):
 
     def _seen(self, examples: Examples) -> Any:
         """Every token of these blocks that could be hidden, and the one before it."""
-        from luthier.engine.ngrams import Pairs
+        from luthier.engine.language.ngrams import Pairs
 
         places = [np.flatnonzero(words >= 0) for words in examples.columns["words"]]
         ids = examples.columns["input_ids"]
@@ -347,7 +347,7 @@ class Pretraining(LanguageTask):
 
     def _wanted(self, examples: Examples) -> Any:
         """Every token that is hidden in evaluation, and what the model is shown before it."""
-        from luthier.engine.ngrams import Pairs
+        from luthier.engine.language.ngrams import Pairs
 
         shown: list[np.ndarray] = []
         places: list[np.ndarray] = []

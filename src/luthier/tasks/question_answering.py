@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from luthier.engine.batches import Batch, Examples
-    from luthier.engine.constrain import Passage
     from luthier.engine.heads import HeadSpec
+    from luthier.engine.writing.constrain import Passage
     from luthier.models import Source
 
 SILENCE = "No answer"
@@ -418,7 +418,7 @@ class QuestionAnswering(Task):
         )
 
     def allowed(self, row: Row) -> Passage:
-        from luthier.engine.constrain import Passage
+        from luthier.engine.writing.constrain import Passage
 
         return Passage(str(row["context"]), (SILENCE,) if self.may_be_silent else ())
 

@@ -3,8 +3,8 @@
 The words are joined by single spaces, whatever text they were cut from, so that training and use see the same. A word
 is judged at its first piece (Devlin et al. 2019, arxiv.org/abs/1810.04805, section 5.3); a sentence longer than
 `max_length` is read in windows that overlap by `stride`, and a word is learned and answered in the one window that
-holds most around it. Of all tags that make sense together the likeliest are given (engine/bio.py). A word that the
-tokenizer drops altogether belongs to an entity if the next word goes on with one.
+holds most around it. Of all tags that make sense together the likeliest are given (engine/entities/bio.py). A word that
+the tokenizer drops altogether belongs to an entity if the next word goes on with one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field as Setting
 from pydantic import model_validator
 
-from luthier.engine.bio import Decoded, Entity, decode, entities, spelled, tag_set, type_of
 from luthier.engine.class_weights import class_weights
-from luthier.engine.mentions import NONE, find_mentions, plain
-from luthier.engine.pieces import frame, pieces, windows
+from luthier.engine.entities.bio import Decoded, Entity, decode, entities, spelled, tag_set, type_of
+from luthier.engine.entities.mentions import NONE, find_mentions, plain
+from luthier.engine.entities.pieces import frame, pieces, windows
 from luthier.records import Answer, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
@@ -324,7 +324,7 @@ class TokenClassification(Task):
         """The lines of mentions.py themselves."""
         import inspect
 
-        from luthier.engine import mentions
+        from luthier.engine.entities import mentions
 
         lines = inspect.getsource(mentions).split("from .bio import Entity\n")[1].strip()
         return (

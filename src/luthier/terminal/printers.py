@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from luthier.data.raw import shown
+from luthier.data.reading.raw import shown
 from luthier.evidence.baselines import baseline_names
 from luthier.evidence.content import count_text, memory_text, time_text
 from luthier.evidence.measures import as_text, interval_text, measure, signed

@@ -1,0 +1,201 @@
+"""What `data.train` names, as a list of files: a file, several, a folder, a pattern, or a hub dataset."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError, nearest
+from ...records import Fault
+from .hub import SPLIT_NAMES, HubSource, parse_hub
+
+SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+    **dict.fromkeys((".conll", ".conll2003", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".ner"), "conll"),
+}
+_TEXTS = (".txt", ".text", ".md", ".markdown")
+_ONE_TEXT = (".md", ".markdown")  # never one row a line
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing to read. `label` is the sub-folder's name where folders are labels; `whole`: the file is one
+    row.
+    """
+
+    given: str
+    path: Path
+    label: str | None = None
+    whole: bool = False
+    hub: HubSource | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it: a path that opens from the working directory, or the hub's name."""
+        return self.given if self.hub else str(self.path)
+
+
+def resolve(source: str | list[str], base: Path | None, split: str | None) -> tuple[list[Found], list[Fault]]:
+    """Every file that `source` names, in a fixed order, and notes on files left out.
+
+    Raises DataError where nothing is there, naming the nearest file.
+    """
+    found: list[Found] = []
+    notes: list[Fault] = []
+    for given in [source] if isinstance(source, str) else source:
+        path = _place(given, base)
+        if path is not None and path.is_dir():
+            files, left_out = _folder(given, path, split)
+            found += files
+            notes += left_out
+        elif path is not None:
+            found.append(Found(given, path, whole=path.suffix.lower() in _ONE_TEXT))
+        elif any(mark in given for mark in "*?["):
+            found += _pattern(given, base, split)
+        else:
+            found.append(_hub_or_missing(given, base))
+    return list({(item.name, item.label): item for item in found}.values()), notes
+
+
+def splits_in(source: str | list[str], base: Path | None = None) -> tuple[str, ...]:
+    """Which of train, validation and test a folder keeps apart by its files' or sub-folders' names."""
+    path = _place(source, base) if isinstance(source, str) else None
+    if path is None or not path.is_dir():
+        return ()
+    return tuple(name for name in SPLIT_NAMES if _of_split(path, name))
+
+
+def _place(given: str, base: Path | None) -> Path | None:
+    """The recipe's folder first, then the working directory; None where neither has it."""
+    path = Path(given).expanduser()
+    places = [path] if path.is_absolute() or base is None else [base / path, path]
+    for place in places:
+        try:
+            if place.exists():
+                return place
+        except OSError:  # a name too long or with a NUL cannot be a file
+            return None
+        except ValueError:
+            return None
+    return None
+
+
+def _of_split(folder: Path, name: str) -> list[Path]:
+    """The folder's entries that hold this split: train.csv, train-00000-of-00002.parquet, train/."""
+    words = SPLIT_NAMES[name]
+    entries = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix.lower() in SUFFIXES]
+    return [
+        p for p in entries if any(p.stem.lower() == w or p.name.lower().startswith((w + "-", w + ".")) for w in words)
+    ]
+
+
+def _folder(given: str, folder: Path, split: str | None) -> tuple[list[Found], list[Fault]]:
+    """A folder's files. If it keeps splits apart only the wanted one is read: pooling them would leak."""
+    by_split = {name: _of_split(folder, name) for name in SPLIT_NAMES}
+    if split and by_split.get(split):
+        return _entries(given, by_split[split]), []
+    if split and any(by_split.values()):
+        there = ", ".join(name for name, files in by_split.items() if files)
+        raise DataError(f'the folder has no split "{split}"', where=given, fix=f"it has {there}")
+    if by_split["train"] and (by_split["validation"] or by_split["test"]):
+        rest = [str(p) for name in ("validation", "test") for p in by_split[name]]
+        note = Fault(
+            "note",
+            "splits-apart",
+            f"only the training part of this folder was read; left out: {', '.join(rest)}",
+            given,
+            fix=f"data.test: {rest[-1]}",
+        )
+        return _entries(given, by_split["train"]), [note]
+    found = _entries(given, sorted(folder.iterdir()))
+    if not found:
+        raise DataError(
+            f"the folder holds no data file ({', '.join(SUFFIXES)})",
+            where=given,
+            fix="name a folder or file that does",
+        )
+    read = {item.path for item in found}
+    about = [p.name for p in sorted(folder.iterdir()) if p.suffix.lower() in _ONE_TEXT and p not in read]
+    if about and not all(item.label for item in found):
+        message = f"taken for a word about the data and not read: {', '.join(about)}"
+        return found, [Fault("note", "left-out", message, given, fix="name the file itself if it is data")]
+    return found, []
+
+
+def _entries(given: str, entries: Iterable[Path]) -> list[Found]:
+    """Files as they are; sub-folders of texts as labels; a folder of texts (.txt, .md) as one row a file.
+
+    A README.md is about the data, and so is any .md beside tables.
+    """
+    entries = [p for p in entries if not p.name.startswith(".")]
+    files = [p for p in entries if p.is_file() and p.suffix.lower() in SUFFIXES and not _about(p)]
+    folders = [p for p in entries if p.is_dir()]
+    found: list[Found] = []
+    texts = [p for p in files if p.suffix.lower() in _TEXTS]
+    if len(texts) < len(files):
+        files = [p for p in files if p.suffix.lower() not in _ONE_TEXT]
+        texts = []
+    whole = len(texts) > 1 or any(p.suffix.lower() in _ONE_TEXT for p in texts)
+    found += [Found(str(Path(given) / p.name), p, whole=whole) for p in files]
+    labelled = not files and len(folders) > 1
+    for folder in folders:
+        inside = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in _TEXTS and not _about(p)]
+        if labelled and inside:
+            name = str(Path(given) / folder.name)
+            found += [Found(f"{name}/{p.name}", p, label=folder.name, whole=True) for p in inside]
+        elif len(folders) == 1 and not files:
+            found += _entries(str(Path(given) / folder.name), sorted(folder.iterdir()))
+    return found
+
+
+def _about(path: Path) -> bool:
+    """Whether a file tells about the data beside it."""
+    return path.stem.lower() == "readme" and path.suffix.lower() in _ONE_TEXT
+
+
+def _pattern(given: str, base: Path | None, split: str | None) -> list[Found]:
+    places = [base / given, Path(given)] if base is not None and not Path(given).is_absolute() else [Path(given)]
+    for place in places:
+        # Path.glob refuses absolute patterns, and a pattern may well be one.
+        paths = [Path(p) for p in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207
+        paths = [p for p in paths if p.is_file()]
+        if paths:
+            return [Found(str(p), p, whole=p.suffix.lower() in _ONE_TEXT) for p in paths]
+    hub = parse_hub(given)
+    if hub is not None:
+        return [Found(given, Path(given), hub=hub)]
+    raise DataError("no file matches this pattern", where=given, fix="see what is there with: ls")
+
+
+def _hub_or_missing(given: str, base: Path | None) -> Found:
+    """A hub dataset's name, unless everything about it says "a file that is not there"."""
+    hub = parse_hub(given)
+    folder = (base / given if base is not None else Path(given)).parent
+    looks_like_file = Path(given.split("[")[0]).suffix.lower() in SUFFIXES or folder.is_dir()
+    if hub is not None and not looks_like_file:
+        return Found(given, Path(given), hub=hub)
+    try:
+        names = [p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in SUFFIXES]
+    except OSError:
+        names = []
+    guess = nearest(Path(given).name, names)
+    fix = f"did you mean {Path(given).parent / guess}?" if guess else _what_is_there(folder, names)
+    raise DataError("there is no such file or folder", where=given, fix=fix)
+
+
+def _what_is_there(folder: Path, names: list[str]) -> str:
+    if not folder.is_dir():
+        return f"the folder {folder} is not there either; a path is relative to the recipe's folder"
+    return f"{folder} holds {', '.join(sorted(names)[:8]) or 'no data files'}"

@@ -1,0 +1,1 @@
+"""Records into rows: which column is which field, and what its cells must hold."""

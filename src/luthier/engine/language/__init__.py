@@ -1,0 +1,1 @@
+"""Training language models: losses that hold no logits, packed and masked rows, and fast layers on a CPU."""

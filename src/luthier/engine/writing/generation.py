@@ -1,0 +1,218 @@
+"""Answers written out, and given answers weighed: what a language model says, whatever the batches are.
+
+`write` lets transformers write, greedily or with beams, perhaps bound to what is allowed (see constrain.py). `choose`
+weighs given texts (see choice.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..device import Machine
+from ..inference import Progress
+from .answer_ends import answer_begin, find_stop_ids
+from .choice import choose as choose
+from .constrain import Allowed, Guide, Vocabulary
+from .prompts import Front, base_of, batches, padded, padded_right, read_front, speaking
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer: its text, its ids without the one that ended it, and whether there was one.
+
+    `log_probability` is that of all these ids and the end; where the answer was bound, among what was allowed.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    ended: bool
+    log_probability: float
+
+
+def write(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    allowed: Sequence[Allowed | None] | None = None,
+    machine: Machine,
+    token_budget: int,
+    stop_ids: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> list[Written]:
+    """One answer a prompt (its ids), in the prompts' order.
+
+    A decoder goes on from the prompt; an encoder-decoder reads it and begins an answer. Greedy with one beam; with
+    more a `length_penalty` above 0 favours long answers (a sum of log-probabilities is divided by length to its
+    power). The model's own habits (sampling, penalties for repetition, least lengths) are left out. `allowed`: see
+    constrain.py, one a prompt. Writing ends at any of `stop_ids` (default: `find_stop_ids`).
+    """
+    if not prompts:
+        return []
+    stops = list(stop_ids) if stop_ids is not None else find_stop_ids(model, tokenizer)
+    vocabulary = Vocabulary.of(tokenizer) if allowed is not None and any(a is not None for a in allowed) else None
+    base, done, pad = base_of(model), 0, _pad(tokenizer, stops)
+    out: list[Written | None] = [None] * len(prompts)
+    two = bool(base.config.is_encoder_decoder)
+    begin = answer_begin(base, tokenizer) if two else []
+    settings = {
+        "max_new_tokens": max_new_tokens,
+        **({"num_beams": num_beams, "length_penalty": length_penalty} if num_beams > 1 else {}),
+        "eos_token_id": stops or None,
+        "pad_token_id": pad,
+        "decoder_start_token_id": begin[0] if two else None,
+    }
+    with speaking(model, machine), _plain_settings(base, settings):
+        front = Front() if two else read_front(model, prompts, machine.device)
+        lengths = np.array([len(prompt) - front.tokens for prompt in prompts])
+        for indices in batches(lengths, front.length, max_new_tokens, num_beams, token_budget):
+            guides = [
+                Guide(vocabulary, bound, stops)
+                if vocabulary is not None and allowed is not None and (bound := allowed[i]) is not None
+                else None
+                for i in indices
+            ]
+            watch = _Watch(guides, num_beams, len(stops))
+            some = [prompts[i] for i in indices]
+            made = (
+                _answer_source(model, begin, some, watch, pad, machine.device)
+                if two
+                else _go_on(base, some, front, watch, pad, machine.device)
+            )
+            for i, one in zip(indices, _read_off(made, watch, tokenizer, set(stops))):
+                out[i] = one
+            done += len(indices)
+            if progress is not None:
+                progress(done, len(prompts))
+    return [one for one in out if one is not None]
+
+
+def _pad(tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0] if stops else 0
+
+
+@contextlib.contextmanager
+def _plain_settings(base: Any, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, the model has these settings of generation, and none of those it came with."""
+    from transformers import GenerationConfig
+
+    own = base.generation_config
+    base.generation_config = GenerationConfig(
+        **settings, do_sample=False, use_cache=True, bos_token_id=own.bos_token_id
+    )
+    try:
+        yield
+    finally:
+        base.generation_config = own
+
+
+def _go_on(base: Any, prompts: Sequence[np.ndarray], front: Front, watch: _Watch, pad: int, device: str) -> Any:
+    """A decoder's answers to prompts."""
+    batch = padded(prompts, front, pad, device)
+    kept = {} if front.cache is None else {"past_key_values": front.expanded(len(prompts) * watch.beams)}
+    return base.generate(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        logits_processor=[watch],
+        return_dict_in_generate=True,
+        **kept,
+    )
+
+
+def _answer_source(
+    model: Any, begin: list[int], sources: Sequence[np.ndarray], watch: _Watch, pad: int, device: str
+) -> Any:
+    """An encoder-decoder's answers to source texts."""
+    ids, mask = padded_right(sources, pad, device)
+    return model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        decoder_input_ids=torch.tensor([begin] * len(sources), device=device),
+        logits_processor=[watch],
+        return_dict_in_generate=True,
+    )
+
+
+class _Watch:
+    """Looks on at every token: lets through what is allowed, and keeps how likely the best ones are.
+
+    transformers calls it as a logits processor with what stands so far (rows x length) and logits (rows x vocabulary),
+    or with beams their logarithms of probability.
+    """
+
+    def __init__(self, guides: Sequence[Guide | None], beams: int, stops: int) -> None:
+        self.guides, self.beams = list(guides), beams
+        self.bound = any(guide is not None for guide in guides)
+        self.kept = 1 if beams == 1 else beams * max(2, 1 + stops)  # as many as beam search looks at
+        self.begin: int | None = None
+        self.values: list[Tensor] = []
+        self.tokens: list[Tensor] = []
+
+    def __deepcopy__(self, memo: Any) -> _Watch:
+        return self  # peft copies all that it hands on, and what a copy saw would be lost
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.begin is None:
+            self.begin = input_ids.shape[1]
+        if self.bound:
+            scores = self._bind(input_ids, scores)
+        scores = scores.float().log_softmax(-1)
+        best = scores.topk(min(self.kept, scores.shape[-1]), dim=-1)
+        self.values.append(best.values)
+        self.tokens.append(best.indices)
+        return scores
+
+    def _bind(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        written = input_ids[:, self.begin :].tolist()
+        out = torch.full_like(scores, -torch.inf)
+        for row, ids in enumerate(written):
+            guide = self.guides[row // self.beams]
+            if guide is None:
+                out[row] = scores[row]
+                continue
+            allowed = torch.from_numpy(guide.tokens(tuple(ids))).to(scores.device)
+            out[row, allowed] = scores[row, allowed]
+        return out
+
+
+def _read_off(made: Any, watch: _Watch, tokenizer: PreTrainedTokenizerBase, stops: set[int]) -> Iterator[Written]:
+    """The answers of one batch."""
+    begin = watch.begin or 0
+    sequences = made.sequences[:, begin:].cpu().numpy()
+    values = torch.stack(watch.values).cpu().numpy() if watch.values else np.zeros((0, len(sequences), 1))
+    tokens = torch.stack(watch.tokens).cpu().numpy() if watch.tokens else values.astype(int)
+    beams = getattr(made, "beam_indices", None)
+    paths = np.arange(len(sequences))[:, None] + np.zeros_like(sequences)
+    if beams is not None:
+        paths = beams.cpu().numpy()
+    for row, ids in enumerate(sequences):
+        end = next((i for i, token in enumerate(ids) if int(token) in stops), None)
+        count = len(ids) if end is None else end + 1
+        if beams is not None:
+            count = min(count, int((paths[row] >= 0).sum()))
+        total = 0.0
+        for step in range(count):
+            path = int(paths[row, step])
+            place = np.flatnonzero(tokens[step, path] == ids[step])
+            total += float(values[step, path, place[0]]) if len(place) else float("-inf")
+        text_ids = tuple(int(token) for token in ids[: count if end is None else end])
+        guide = watch.guides[row]
+        text = (
+            guide.text(text_ids)
+            if guide is not None
+            else str(tokenizer.decode(list(text_ids), skip_special_tokens=True))
+        )
+        yield Written(text, text_ids, end is not None, total)
