@@ -116,15 +116,15 @@ def run(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data: dict[str, Any] = {"train": _write(folder / "train.jsonl", rows), "validation": 0, "test": 0}
+        data: dict[str, Any] = {"train": write(folder / "train.jsonl", rows), "validation": 0, "test": 0}
         for split, value in (splits or {}).items():
-            data[split] = value if isinstance(value, float) else _write(folder / f"{split}.jsonl", value)
+            data[split] = value if isinstance(value, float) else write(folder / f"{split}.jsonl", value)
         recipe = {"model": model, "task": task, "data": data, "method": method, "train": train, "seed": seed}
         ear = Ear(warm_up)
         yield Ran(luthier.train(recipe, out=out or folder / "run", listen=ear), ear)
 
 
-def _write(path: Path, rows: Sequence[Row]) -> str:
+def write(path: Path, rows: Sequence[Row]) -> str:
     with path.open("w", encoding="utf-8") as lines:
         for row in rows:
             fields = dict(row.fields)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .job import resume, train
     from .recipe import Recipe, starter
     from .rows import preview
+    from .start import resume, train
     from .use import Run, check, compare, evaluate, load
 
 _HOMES = {
     "Recipe": "recipe",
     "starter": "recipe",
-    "resume": "job",
-    "train": "job",
+    "resume": "start",
+    "train": "start",
     "preview": "rows",
     "Run": "use",
     "check": "use",

@@ -1,0 +1,106 @@
+"""Runs begun and carried on: the folder, its state whatever happens, and what a person is told of an end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from luthier import config
+from luthier.errors import Interrupted, ResourceError, RunError
+from luthier.runs import RunFolder, find_run, new_run, newest_unfinished, write_text
+
+from .job import Job, Listener
+from .recipe import Recipe, read
+from .signals import watching
+from .use import Run
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
+    *,
+    out: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    listen: Listener | None = None,
+) -> Run:
+    """Tune a model as the recipe says and prove it; the finished Run.
+
+    `recipe` is a file, a mapping or a Recipe; `overrides` are "key.path=value" strings; `out` is the run folder
+    itself (default: the next number under runs/). Raises LuthierError for whatever stands in the way.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError(
+            f"this is one of {os.environ['WORLD_SIZE']} processes, and a whole run in several is not supported yet",
+            where="luthier.train",
+            fix="start it as one process; the loop itself (luthier.training) already shares its steps",
+        )
+    checked, base = read(recipe, overrides)
+    from luthier.models import home
+
+    kind = f"{checked.task.name}-{checked.method.name}"
+    folder = new_run(Path(out) if out is not None else None, Path.cwd(), kind, home())
+    # Before its status: what has one is listed as a run, and without a recipe it could not be carried on.
+    write_text(folder.recipe, config.dump(checked))
+    return carry_out(checked, base, folder, listen)
+
+
+def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
+    """Carry a run on from its newest checkpoint; a finished one is returned as is.
+
+    Without `run` it is the newest unfinished one.
+    """
+    from luthier.models import home
+
+    folder = find_run(run, home(), Path.cwd()) if run is not None else newest_unfinished(home())
+    if folder is None:
+        raise RunError("there is no unfinished run", where="luthier resume", fix="luthier train RECIPE begins one")
+    status = folder.status()
+    if status["state"] == "finished":
+        return Run(folder)
+    if status["state"] == "running" and status.get("pid") != os.getpid():
+        raise RunError(
+            f"it is still running (process {status['pid']})",
+            where=str(folder.path),
+            fix="wait, or stop that process",
+        )
+    if not folder.recipe.is_file():
+        raise RunError("it holds no recipe", where=str(folder.path), fix="luthier train RECIPE begins a new run")
+    recipe = config.read_recipe(folder.recipe, Recipe)
+    base = Path(status.get("base", "."))
+    return carry_out(recipe, base, folder, listen, again=True)
+
+
+def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | None, *, again: bool = False) -> Run:
+    """The work, with its end written into status.json whatever the end is."""
+    with folder.held(), watching() as watch:
+        folder.set_status("running", base=str(base))
+        job = Job(recipe, base, folder, listen, watch, again)
+        try:
+            job.run()
+        except (KeyboardInterrupt, Interrupted):
+            folder.set_status("stopped")
+            raise Interrupted(
+                f"stopped at step {job.step}",
+                signal=watch.asked or 2,
+                where=str(folder.path),
+                fix=f"go on with: luthier resume {folder.path}",
+            ) from None
+        except MemoryError:
+            folder.set_status("failed", error="out of memory")
+            raise ResourceError(
+                "memory ran out; the last checkpoint is intact",
+                where=str(folder.path),
+                fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
+            ) from None
+        except BaseException as error:
+            if "out of memory" in str(error).lower() or "not enough memory" in str(error).lower():
+                folder.set_status("failed", error="out of memory")
+                raise ResourceError(
+                    f"memory ran out ({str(error).splitlines()[0][:160]}); the last checkpoint is intact",
+                    where=str(folder.path),
+                    fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
+                ) from None
+            folder.set_status("failed", error=str(error)[:2000])
+            raise
+    return Run(folder)
