@@ -67,8 +67,9 @@ def compare(args: Namespace, settings: Settings) -> int:
     demands = Demands()
     demands.add("rungs that finished", sum(bool(rung["run"]) for rung in found["rungs"]), 3)
     body = (
-        f"{args.rows} questions with an answer to train on, {args.validation_rows} to choose by, {args.test_rows} of four "
-        f"unseen articles to score; {args.epochs:g} epochs, batch size 8. Best validation score first; baselines last.\n\n"
+        f"{args.rows} questions with an answer to train on, {args.validation_rows} to choose by, {args.test_rows} of "
+        f"four unseen articles to score; {args.epochs:g} epochs, batch size 8. Best validation score first; baselines "
+        "last.\n\n"
     )
     header = ("rung", "F1", "95 % interval", "exact match", "trained parameters", "minutes", "peak memory")
     body += measure.table(header, rows)

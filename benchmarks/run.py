@@ -23,6 +23,14 @@ BENCHMARKS = {
     "frozen": ("frozen_features.py", "frozen-features.md", "--rows 64 --test-rows 64 --epochs 2"),
     "entities": ("entities.py", "entities.md", "--rows 48 --test-rows 48 --seeds 1 --epochs 1"),
     "imdb": ("imdb_quality.py", "imdb-quality.md", "--rows 48 --test-rows 48 --seeds 1"),
+    "instructions": ("instruction_tuning.py --quality", "instruction-tuning.md", "--quality-rows 40 --new-tokens 16"),
+    "trl": ("instruction_tuning.py --speed", "instruction-tuning.md", "--rows 8 --repeats 1"),
+    "forgetting": ("forgetting.py", "forgetting.md", "--rows 10 --test-rows 5 --seeds 1 --epochs 1"),
+    "prompt-or-tune": (
+        "prompt_or_tune.py",
+        "prompt-or-tune.md",
+        "--rows 8 --validation-rows 4 --test-rows 4 --epochs 1",
+    ),
     "retrieval": ("retrieval.py", "retrieval.md", "--rows 200 --seeds 1 --epochs 1"),
     "quality": (
         "question_answering.py --quality",
