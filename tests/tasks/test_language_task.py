@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
@@ -169,12 +169,15 @@ def test_sums_of_counts_give_the_scores_of_any_set(model: Any, monkeypatch: pyte
 def test_tables_show_losses_by_length_and_answers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given, subject = rows(6), task()
     examples, answers = answered(subject, given, model)
-    assert [table.title for table in subject.tables(given, answers)] == ["Loss by answer length"]
+    assert subject.samples(given, answers, answers) == []
     echoes(monkeypatch, lambda prompt: "so " * 500)
     done = subject.respond(Work(given, examples, model, tiny.chat_bpe(), MACHINE, 200), answers)
-    bands, shown = subject.tables(given, done)
+    (bands,) = subject.tables(given, done)
     assert sum(row[1] for row in bands.rows) == 6
-    assert shown.rows[0][1] == given[0]["prompt"] and len(shown.rows[0][3]) < 500
+    other = [replace(answer, prediction=f"untuned {i}") for i, answer in enumerate(done)]
+    (shown,) = subject.samples(given, done, other)
+    assert shown.rows[0][1] == given[0]["prompt"] and 300 < len(shown.rows[0][3]) < 500
+    assert [row[4] for row in shown.rows] == [f"untuned {i}" for i in range(6)]
 
 
 def test_packing_is_as_asked(model: Any) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 256  # rows in memory at once
 SAMPLE = 200  # records looked at to find the columns
-_BESIDE = ("text", "tools")  # what words were cut from, and what a dialogue may call
 
 
 @dataclass(slots=True)

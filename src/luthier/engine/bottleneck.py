@@ -51,7 +51,6 @@ _FEED_FORWARD = (
     "mlp.fc_out",
     "mlp.dense_4h_to_h",
 )
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh")
 
 
 class Bottleneck(nn.Module):

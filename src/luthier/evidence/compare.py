@@ -12,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Table
-from .content import count_text, memory_text, time_text
 from .intervals import Array, Difference, Interval, difference_interval, resample, sum_by_group
-from .measures import as_text, difference_text, interval_text, measure
 from .score import Evaluation
 
 
@@ -82,25 +79,6 @@ class Comparison:
                 for run in self.runs
             ],
         }
-
-    def as_table(self) -> Table:
-        """The comparison in words, a row a run."""
-        header = ("run", measure(self.primary).name, "95 % interval", "row quality minus the first run's",
-                  "verdict", "trained", "time", "peak memory")  # fmt: skip
-        return Table("Runs compared", header, tuple(self._cells(place) for place in range(len(self.runs))))
-
-    def _cells(self, place: int) -> tuple[str, ...]:
-        run = self.runs[place]
-        return (
-            run.name,
-            "-" if run.score is None else as_text(self.primary, run.score),
-            "-" if run.interval is None else interval_text(self.primary, *run.interval),
-            difference_text("f1", run.difference) if run.difference else run.not_comparable or "-",
-            run.verdict or "-",
-            count_text(run.trained_parameters) if run.trained_parameters else "-",
-            time_text(run.seconds) if run.seconds else "-",
-            memory_text(run.peak_memory) or "-",
-        )
 
 
 def compare(runs: Sequence[Contender], seed: int = 0) -> Comparison:

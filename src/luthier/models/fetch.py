@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from luthier.runs import sha256_of
+
 from ..errors import DataError, InputError, ModelError, ResourceError
 from .catalogue import Entry
 from .convert import convert_gguf
 from .home import offline
-from .publish import Say, publish, publishing, read_manifest, sha256_of, write_manifest
+from .publish import Say, publish, publishing, read_manifest, write_manifest
 from .unpack import unpack
 from .weights import WEIGHTS
 

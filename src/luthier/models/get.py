@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from luthier.runs import sha256_of
+
 from ..errors import ModelError
 from .catalogue import CATALOGUE
 from .convert import convert_gguf
 from .fetch import Progress, fetch, tell
 from .home import models_home
-from .publish import Say, publish, publishing, read_manifest, sha256_of, write_manifest
+from .publish import Say, publish, publishing, read_manifest, write_manifest
 from .source import resolve
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 import tempfile
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from luthier.runs import sha256_of
 
 from ..errors import InputError, ResourceError
 
@@ -61,11 +62,6 @@ def write_manifest(folder: Path, **facts: str | None) -> None:
         if path.is_file()
     }
     (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", "utf-8")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luthier.runs import sha256_of
+
 from ..errors import ModelError, did_you_mean, nearest
 from .catalogue import CATALOGUE, MODELS
 from .fetch import Progress, fetch, here, tell
 from .home import home, models_home
 from .hub import fetch_from_hub
 from .kinds import Kind, architecture_of, kind_of, read_config
-from .publish import Say, read_manifest, sha256_of
+from .publish import Say, read_manifest
 from .weights import parameters, read_tensors, weight_files
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")

@@ -96,6 +96,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     for name, answers in proof.answers.items():
         _write_predictions(folder, name, splits[name], answers, task, shared)
     test, validation = splits["test"], splits["validation"]
+    tuned = proof.answers.get("test", ())
     emit(Phase("scoring", 0, len(test)))
     rivals = baselines(task, splits["train"], test, proof.tokenizer, emit) if test else {}
     if test:
@@ -146,7 +147,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         data=_data_facts(proof.prepared, task),
         baseline_names=names,
         findings=findings,
-        tables=task.tables(test, proof.answers["test"]) if test else (),
+        tables=[*task.tables(test, tuned), *task.samples(test, tuned, proof.untuned)] if test else (),
         curve=points,
         kept_step=kept,
         watched=deciding,

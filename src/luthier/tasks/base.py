@@ -228,6 +228,10 @@ class Task(ABC):
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         """What a reader wants to see of this task's answers."""
 
+    def samples(self, rows: Sequence[Row], answers: Sequence[Answer], untuned: Sequence[Answer]) -> list[Table]:
+        """Answers shown beside the untuned model's, where they are texts that one has to read to judge."""
+        return []
+
     @abstractmethod
     def card_code(self) -> str:
         """Lines of a model card that answer `inputs` with `model` and `tokenizer`, without luthier."""

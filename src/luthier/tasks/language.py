@@ -123,8 +123,12 @@ class LanguageTask(Task):
         sums = np.zeros((len(rows), 2))
         np.add.at(sums, examples.rows, np.array(reduced).reshape(-1, 2))
         return [
-            Answer("", float(np.exp(-nll / max(tokens, 1e-12))), {"nll": float(nll), "tokens": float(tokens)})
-            for nll, tokens in sums
+            Answer(
+                "",
+                float(np.exp(-nll / max(tokens, 1e-12))),
+                {"nll": float(nll), "tokens": float(tokens)} if self.form.target in row.fields else {},
+            )
+            for row, (nll, tokens) in zip(rows, sums)
         ]
 
     def respond(self, work: Work, answers: list[Answer]) -> list[Answer]:
@@ -165,7 +169,7 @@ class LanguageTask(Task):
         """Columns: negative log-likelihood, tokens, 1 if written out, 1 if it ended, then those of `text_counts`."""
         out = np.zeros((len(rows), _TEXT.stop))
         for i, (row, answer) in enumerate(zip(rows, answers)):
-            out[i, _NLL], out[i, _TOKENS] = answer.detail["nll"], answer.detail["tokens"]
+            out[i, _NLL], out[i, _TOKENS] = answer.detail.get("nll", 0.0), answer.detail.get("tokens", 0.0)
             if "ended" in answer.detail:
                 out[i, _WRITTEN], out[i, _ENDED] = 1, answer.detail["ended"]
                 out[i, _TEXT] = text_counts([self.tell(row)], answer.prediction)
@@ -221,23 +225,28 @@ class LanguageTask(Task):
         return np.array([self.tell(row).strip() == a.prediction.strip() for row, a in zip(rows, answers)], bool)
 
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
-        losses = [a.detail["nll"] / a.detail["tokens"] if a.detail["tokens"] else np.nan for a in answers]
-        lengths = np.array([a.detail["tokens"] for a in answers])
+        losses = [a.detail["nll"] / a.detail["tokens"] if a.detail.get("tokens") else np.nan for a in answers]
+        lengths = np.array([a.detail.get("tokens", 0.0) for a in answers])
         bands = []
         for low, high in ((1, 20), (20, 50), (50, 100), (100, 200), (200, 400), (400, None)):
             inside = (lengths >= low) & (lengths < high if high else True)
             if inside.any():
                 name = f"{low} or more" if high is None else f"{low} to {high - 1}"
                 bands.append((name, int(inside.sum()), round(float(np.nanmean(np.array(losses)[inside])), 4)))
-        tables = [Table("Loss by answer length", ("tokens of the answer", "rows", "loss"), tuple(bands))]
-        written = [(row, a) for row, a in zip(rows, answers) if "ended" in a.detail][:SAMPLES]
-        if written:
-            shown = tuple(
-                (row.id, _short(self.ask(row)), _short(self.tell(row)), _short(a.prediction)) for row, a in written
-            )
-            header = ("row", "given", "expected", "written")
-            tables.append(Table("Answers", header, shown, "The first rows whose answers were written out."))
-        return tables
+        return [Table("Loss by answer length", ("tokens of the answer", "rows", "loss"), tuple(bands))]
+
+    def samples(self, rows: Sequence[Row], answers: Sequence[Answer], untuned: Sequence[Answer]) -> list[Table]:
+        """The first rows whose answers were written out, the untuned model's answers beside them."""
+        told = untuned or [Answer("", 0.0)] * len(rows)
+        shown = [
+            (row.id, *(_short(text) for text in (self.ask(row), self.tell(row), answer.prediction, other.prediction)))
+            for row, answer, other in zip(rows, answers, told)
+            if "ended" in answer.detail
+        ][:SAMPLES]
+        header = ("row", "given", "expected", "tuned", "untuned")
+        return (
+            [Table("Answers", header, tuple(shown), "The first rows whose answers were written out.")] if shown else []
+        )
 
     def ask(self, row: Row) -> str:
         """What the model is given, as text."""

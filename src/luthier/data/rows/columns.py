@@ -38,13 +38,6 @@ class Mapped:
         extra = {c for s in self.spans.values() for c in (s.start, s.impossible) if c and c not in IMPOSSIBLE_KEYS}
         return set(self.columns.values()) | extra | ({self.id} if self.id else set())
 
-    def keep_inputs(self, form: Form) -> None:
-        """Forget the columns of everything but what a model is given: rows to be answered need no more."""
-        inputs = {f.name for f in form.inputs}
-        if dialogue.dialogue_of(form) is None:
-            self.columns = {name: column for name, column in self.columns.items() if name in inputs}
-        self.spans = {}
-
 
 def known_names(form: Form, columns: Mapping[str, str]) -> frozenset[str]:
     """Lower-case names that make a table's first line a header."""
