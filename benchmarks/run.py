@@ -25,7 +25,7 @@ BENCHMARKS = {
     "imdb": ("imdb_quality.py", "imdb-quality.md", "--rows 48 --test-rows 48 --seeds 1"),
     "instructions": ("instruction_tuning.py --quality", "instruction-tuning.md", "--quality-rows 40 --new-tokens 16"),
     "trl": ("instruction_tuning.py --speed", "instruction-tuning.md", "--rows 8 --repeats 1"),
-    "forgetting": ("forgetting.py", "forgetting.md", "--rows 10 --test-rows 5 --seeds 1 --epochs 1"),
+    "forgetting": ("forgetting.py", "forgetting.md", "--rows 20 --seeds 1 --epochs 1"),
     "prompt-or-tune": (
         "prompt_or_tune.py",
         "prompt-or-tune.md",
