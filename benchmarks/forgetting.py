@@ -112,8 +112,8 @@ def compare(args: Namespace, settings: Settings) -> int:
     body = (
         f"{args.seeds} seeds. 8 topics first, {mean(before):.3f} of their test questions right; then 8 others, both "
         f"tuned in full for {args.epochs:g} epochs on {args.rows} questions a topic, of which a quarter is scored "
-        f"({first['rows']} in all) and a tenth chooses the checkpoint. After the second step an answer may be any of the "
-        "16.\n\n"
+        f"({first['rows']} in all) and a tenth chooses the checkpoint. After the second step an answer may be any of "
+        "the 16.\n\n"
     )
     header = ("second step", "first topics", "lost", "deviation", "every seed", "next topics", "seconds")
     body += measure.table(header, rows)
