@@ -12,6 +12,7 @@ import torch
 
 import tiny
 from luthier.engine.device import Machine
+from luthier.engine.language.frozen_weights import keep_frozen_in_bf16
 from luthier.engine.writing import choice, generation, prompts
 from luthier.engine.writing.answer_ends import answer_begin, find_stop_ids
 from luthier.engine.writing.constrain import Passage
@@ -322,6 +323,18 @@ def test_in_bf16_it_still_writes_and_weighs(name: str) -> None:
         assert np.isfinite(one.log_probability)
     near = weighed(model, name, some, TEXTS, machine=BF16)
     assert np.abs(near - weighed(model, name, some, TEXTS)).max() < 0.1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_frozen_weights_that_are_held_in_bf16_write_the_same(name: str) -> None:
+    model, some = make(name).requires_grad_(False), ids_of(name, 6)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    whole, shares = say(model, name, some, BF16), weighed(model, name, some, TEXTS, machine=BF16)
+    assert keep_frozen_in_bf16(model) > 0
+    assert say(model, name, some, BF16) == whole
+    assert np.abs(weighed(model, name, some, TEXTS, machine=BF16) - shares).max() < 1e-5
 
 
 def test_nothing_to_write_is_nothing_written() -> None:

@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from luthier.records import Answer, Row
-from luthier.tasks import TASKS, retrieval_scores
+from luthier.tasks import TASKS
+from luthier.tasks.retrieval import scores as retrieval_scores
 from luthier.tasks.retrieval.baselines import K1, B, bm25, retrieval_rival, scored_rival
 from luthier.tasks.retrieval.scores import (
     Collection,

@@ -177,7 +177,9 @@ def speaking(model: nn.Module, machine: Machine) -> Iterator[None]:
             yield
             return
         own = vars(head).get("forward")
-        head.forward = partial(_in_fp32, head)  # type: ignore[method-assign]
+        weight = head.weight.float()  # once for all tokens: a head that is not trained may be held in bf16
+        bias = None if head.bias is None else head.bias.float()
+        head.forward = partial(_in_fp32, weight, bias)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -186,6 +188,6 @@ def speaking(model: nn.Module, machine: Machine) -> Iterator[None]:
                 head.forward = own  # type: ignore[method-assign]
 
 
-def _in_fp32(head: nn.Linear, states: Tensor) -> Tensor:
+def _in_fp32(weight: Tensor, bias: Tensor | None, states: Tensor) -> Tensor:
     with torch.autocast(states.device.type, enabled=False):
-        return nn.functional.linear(states.float(), head.weight, head.bias)
+        return nn.functional.linear(states.float(), weight, bias)
