@@ -12,10 +12,13 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import measure
 from measure import Demands, Result, Row, Settings
+
+if TYPE_CHECKING:
+    import luthier
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("plain tuning", {}),
@@ -37,43 +40,43 @@ def topics(s: Settings, first: bool) -> list[Row]:
     return found
 
 
-def _run(s: Settings, first: bool, model: str, **train: Any) -> Any:
+def _run(s: Settings, first: bool, model: str, **train: Any) -> luthier.Run:
     """luthier splits: like questions stay together, so that no test question has been learned in other words."""
+    import luthier
     import ours
 
-    return ours.run(
-        topics(s, first),
-        task={"name": "classification", "max_length": 64},
-        model=model,
-        splits={"validation": 0.1, "test": 0.25},
-        epochs=s["epochs"],
-        batch_size=16,
-        seed=s["seed"],
-        out=Path(s["folder"]) / ("first" if first else s["way"]),
-        **train,
-    )
+    place = Path(s["folder"])
+    recipe = {
+        "model": model,
+        "task": {"name": "classification", "max_length": 64},
+        "data": {"train": ours.write(place / f"{first}.jsonl", topics(s, first)), "validation": 0.1, "test": 0.25},
+        "train": {"epochs": s["epochs"], "batch_size": 16, **train},
+        "seed": s["seed"],
+    }
+    return luthier.train(recipe, out=place / ("first" if first else s["way"]))
 
 
-def _score(s: Settings, ran: Any, first: bool, run: str) -> tuple[float, int]:
+def _score(s: Settings, run: luthier.Run, first: bool, split_by: str) -> tuple[float, int]:
     """Accuracy on the test rows of a run, and how many they are."""
-    lines = (Path(s["folder"]) / run / "splits.jsonl").read_text("utf-8").splitlines()
+    lines = (Path(s["folder"]) / split_by / "splits.jsonl").read_text("utf-8").splitlines()
     held = {line["id"] for line in map(json.loads, lines) if line["split"] == "test"}
     rows = [row for row in topics(s, first) if row.id in held]
-    return ran.score(rows, "float32")["accuracy"], len(rows)
+    tuned = run.tuned("float32")
+    return tuned.task.score(rows, tuned.answers(rows))["accuracy"], len(rows)
 
 
 def learn_first(s: Settings) -> Result:
-    with _run(s, True, s["model"]) as ran:
-        accuracy, rows = _score(s, ran, True, "first")
-        return {"accuracy": accuracy, "rows": rows}
+    accuracy, rows = _score(s, _run(s, True, s["model"]), True, "first")
+    return {"accuracy": accuracy, "rows": rows}
 
 
 def learn_next(s: Settings) -> Result:
     """Accuracy on the first topics after the next were learned, among all labels, and on the next topics."""
     settings = WAYS[s["way"]][1]
-    with _run(s, False, str(Path(s["folder"]) / "first"), **({"forgetting": settings} if settings else {})) as ran:
-        old, new = _score(s, ran, True, "first")[0], _score(s, ran, False, s["way"])[0]
-        return {"old": old, "new": new, "seconds": ran.seconds}
+    run = _run(s, False, str(Path(s["folder"]) / "first"), **({"forgetting": settings} if settings else {}))
+    old, new = _score(s, run, True, "first")[0], _score(s, run, False, s["way"])[0]
+    events = map(json.loads, run.folder.events.read_text("utf-8").splitlines())
+    return {"old": old, "new": new, "seconds": sum(e["seconds"] for e in events if e["event"] == "step")}
 
 
 SIDES: dict[str, measure.Side] = {"first": learn_first, "next": learn_next}

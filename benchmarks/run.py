@@ -37,6 +37,11 @@ BENCHMARKS = {
         "question-answering.md",
         "--quality-rows 32 --seeds 2 --epochs 1",
     ),
+    "reach": (
+        "question_answering.py --reach",
+        "question-answering.md",
+        "--quality-rows 32 --seeds 1 --epochs 1",
+    ),
     "unanswerable": (
         "question_answering.py --unanswerable",
         "question-answering.md",
