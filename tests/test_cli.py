@@ -19,8 +19,9 @@ import tiny
 from luthier import cli, demos, errors
 from luthier.cli import machine, rows
 from luthier.evidence.compare import Compared, Comparison
+from luthier.files import write_json, write_jsonl
 from luthier.run.use import Run
-from luthier.runs import RunFolder, write_json, write_jsonl
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS
 from luthier.training.events import Phase
 

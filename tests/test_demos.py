@@ -12,9 +12,9 @@ import pytest
 from luthier.data import check, load, split
 from luthier.demos import DEMOS, answers, base, fetch_all, helpline, sentiment
 from luthier.errors import DataError, InputError
+from luthier.files import write_jsonl
 from luthier.models import CATALOGUE, Entry
 from luthier.run.recipe import read
-from luthier.runs import write_jsonl
 from luthier.tasks import TASKS
 
 

@@ -10,8 +10,9 @@ import pytest
 import tiny
 from luthier.cli import main
 from luthier.errors import RunError
+from luthier.files import read_json
 from luthier.ladder import climb
-from luthier.runs import RunFolder, read_json
+from luthier.runs import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from luthier.data.options import DataOptions
 from luthier.errors import DataError, InputError, RunError
 from luthier.evidence.score import Evaluation
 from luthier.evidence.verdict import decide
+from luthier.files import write_jsonl
 from luthier.records import Answer, Row
 from luthier.run.prepare import Prepared, group_field, prepare, refuse_errors
 from luthier.run.provenance import absolute as _absolute
-from luthier.runs import RunFolder, write_jsonl
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS
 
 CLASSIFICATION = TASKS["classification"](TASKS["classification"].Options())

@@ -18,19 +18,13 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from luthier import runs
+from luthier import files, processes, runs
 from luthier.errors import ResourceError, RunError
-from luthier.runs import (
+from luthier.files import (
     REPLACED,
     STAGING,
-    RunFolder,
     clean_staging,
-    count_test,
     discard,
-    find_run,
-    known_runs,
-    new_run,
-    newest_unfinished,
     publish,
     read_json,
     read_jsonl,
@@ -40,6 +34,7 @@ from luthier.runs import (
     write_jsonl,
     write_text,
 )
+from luthier.runs import RunFolder, count_test, find_run, known_runs, new_run, newest_unfinished
 
 
 class Cut(BaseException):
@@ -372,9 +367,9 @@ def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return run.status()["state"]
 
     dead = subprocess.Popen(["sleep", "60"])
-    began = int(runs._start_of(dead.pid) or 0) / os.sysconf("SC_CLK_TCK")
+    began = int(processes.start_of(dead.pid) or 0) / os.sysconf("SC_CLK_TCK")
     assert abs(began - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
-    assert with_process(pid=dead.pid, pid_start=runs._start_of(dead.pid)) == "running"
+    assert with_process(pid=dead.pid, pid_start=processes.start_of(dead.pid)) == "running"
     dead.kill()
     while (Path("/proc") / str(dead.pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
@@ -388,7 +383,7 @@ def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in (0, -1, True, None, "7", 2**70):
         assert with_process(pid=pid) == "stopped"
     assert with_process(state="finished", pid=dead.pid) == "finished" and run.finished()
-    monkeypatch.setattr(runs, "_start_of", lambda pid: None)  # a system without /proc
+    monkeypatch.setattr(processes, "start_of", lambda pid: None)  # a system without /proc
     assert with_process(pid_start=None) == "running"
     for text in ("", "[]", '{"state": "odd"}', "{}", '{"state": "run'):
         run.status_file.write_text(text)
@@ -467,7 +462,7 @@ def test_the_ledger_counts_runs_not_folders(tmp_path: Path) -> None:
     assert [count_test("rows", tmp_path / "e", home) for _ in range(2)] == [5, 5]
     assert len(read_log(home / "tests.jsonl")) == 6  # one line each, and one for the other rows
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "_append", _full)
+        patch.setattr(runs, "append", _full)
         assert count_test("rows", tmp_path / "never-begun", home) == 6
 
 
@@ -516,7 +511,7 @@ def test_a_full_disk_is_said_with_path_and_bytes(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="No space left on device"):
         publish(tmp_path / "x", by_safetensors)
     for other in (OSError(errno.EIO, "x"), SafetensorError("shared memory"), KeyError("x")):
-        with pytest.raises(type(other)), runs.disk_errors(tmp_path):
+        with pytest.raises(type(other)), files.disk_errors(tmp_path):
             raise other
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "mkdir", _full)

@@ -21,13 +21,14 @@ from luthier import config
 from luthier.errors import Interrupted, LuthierError, ModelError, RunError
 from luthier.evidence.measures import measure
 from luthier.evidence.rungs import RungFacts, write_rungs
+from luthier.files import read_json, read_log, write_json, write_text
 from luthier.methods import METHODS
 from luthier.run.pairs import refusal
 from luthier.run.provenance import absolute
 from luthier.run.recipe import Recipe, read
 from luthier.run.signals import watching
 from luthier.run.use import Run, contender
-from luthier.runs import RunFolder, read_json, read_log, write_json, write_text
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS
 from luthier.training.events import Event, Phase
 

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 import luthier
 import tiny
 from luthier.errors import LuthierError, ModelError, RecipeError, RunError
+from luthier.files import read_json, read_jsonl, read_log, sha256_of, write_json
 from luthier.methods import METHODS
 from luthier.run.pairs import REFUSED
-from luthier.runs import read_json, read_jsonl, read_log, sha256_of, write_json
 from luthier.serve import Tuned
 from luthier.tasks import TASKS
 

@@ -10,9 +10,9 @@ import pytest
 
 import tiny
 from luthier.errors import ModelError
+from luthier.files import sha256_of
 from luthier.models import inspect, load_tokenizer
 from luthier.models.scratch import KINDS, NewModel, make_model
-from luthier.runs import sha256_of
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 400}
 TEXTS = [row["text"] + " Ünïcode 東京 😀" for row in tiny.reviews(200)]

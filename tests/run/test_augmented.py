@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import luthier
-from luthier.runs import read_json, read_jsonl
+from luthier.files import read_json, read_jsonl
 
 
 def test_made_rows_stand_in_training_alone_and_the_report_says_what_they_brought(recipe, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 import luthier
 import tiny
 from luthier.errors import ModelError, RunError
+from luthier.files import read_jsonl
 from luthier.records import Row
-from luthier.runs import read_jsonl
 
 
 def third_label(count: int) -> list[Row]:

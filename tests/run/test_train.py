@@ -15,7 +15,7 @@ import pytest
 import luthier
 import tiny
 from luthier.errors import DataError, Interrupted, LuthierError, ModelError, ResourceError, RunError
-from luthier.runs import read_json, read_jsonl, read_log, sha256_of, verified
+from luthier.files import read_json, read_jsonl, read_log, sha256_of, verified
 from luthier.training import Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 RUNS = [("classification", "full"), ("classification", "lora"), ("question-answering", "full")]
@@ -166,7 +166,7 @@ def test_another_seed_gives_other_weights_and_the_same_splits(runs, recipe, tmp_
 
 
 def test_the_threshold_is_the_best_on_validation_and_is_kept_with_the_model(runs) -> None:
-    from luthier.tasks.question_answering import best_f1
+    from luthier.tasks.squad_scores import best_f1
 
     run = runs["question-answering", "full"]
     threshold = read_json(run.folder.model / "luthier.json")["state"]["no_answer_threshold"]

@@ -12,9 +12,9 @@ import pytest
 import luthier
 import tiny
 from luthier.errors import DataError, RunError
+from luthier.files import read_jsonl, read_log
 from luthier.run.job import Job
 from luthier.run.use import _untuned_answers
-from luthier.runs import read_jsonl, read_log
 from luthier.serve import Tuned
 
 FULL = ("classification", "full")

@@ -12,8 +12,8 @@ import pytest
 
 import luthier
 import tiny
+from luthier.files import read_json, read_jsonl
 from luthier.run.use import compare
-from luthier.runs import read_json, read_jsonl
 from luthier.serve import Tuned
 
 RATES = {"full": 4e-3, "lora": 8e-3, "frozen": 5e-2}

@@ -16,9 +16,9 @@ import luthier
 import tiny
 from luthier.engine.device import Machine
 from luthier.errors import DataError, RecipeError
+from luthier.files import read_json, read_jsonl, read_log
 from luthier.models import resolve
 from luthier.records import Row
-from luthier.runs import read_json, read_jsonl, read_log
 from luthier.serve import answer_examples, answer_rows
 from luthier.tasks import TASKS, Work
 from luthier.tasks.embedding import Embedding

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import luthier
 import tiny
-from luthier.runs import read_json
+from luthier.files import read_json
 
 METHODS = {
     "full": {"name": "full"},

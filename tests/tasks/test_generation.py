@@ -15,9 +15,9 @@ import tiny
 from luthier.cli.app import main
 from luthier.cli.talk import talk
 from luthier.errors import DataError
+from luthier.files import read_json, read_jsonl
 from luthier.records import Row
 from luthier.run import check
-from luthier.runs import read_json, read_jsonl
 from luthier.tasks.generation import Generation
 
 

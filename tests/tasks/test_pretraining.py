@@ -15,9 +15,10 @@ import torch
 import luthier
 import tiny
 from luthier.errors import Interrupted, ModelError
+from luthier.files import read_json, read_jsonl, sha256_of
 from luthier.models import load_tokenizer, resolve
 from luthier.records import Row
-from luthier.runs import RunFolder, read_json, read_jsonl, sha256_of
+from luthier.runs import RunFolder
 from luthier.serve import Tuned
 from luthier.tasks import Work
 from luthier.tasks.pretraining import Pretraining, PretrainingOptions

@@ -15,7 +15,8 @@ import tiny
 from luthier.errors import LuthierError
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
-from luthier.tasks.question_answering import SILENCE, normalise
+from luthier.tasks.question_answering import SILENCE
+from luthier.tasks.squad_scores import normalise
 
 WORDS = (
     "Paris London lives the house 1,000 x 👨\u200d👩\u200d👧 ❤️ 🏳️\u200d🌈 🙂 𝒳𝓎𝓏 𐍈 naïve Straße İzmir ＡＢＣ ﬁne ½ ① "

@@ -15,9 +15,9 @@ import torch
 import luthier
 import tiny
 from luthier.errors import LuthierWarning
+from luthier.files import read_json, read_jsonl
 from luthier.models import load_tokenizer, resolve
 from luthier.records import Row
-from luthier.runs import read_json, read_jsonl
 from luthier.serve import Tuned
 from luthier.tasks.seq2seq import Seq2Seq, Seq2SeqOptions
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from luthier import runs
 from luthier.errors import RunError
-from luthier.runs import clean_staging, publish, verified
+from luthier.files import clean_staging, publish, verified
 from luthier.training import checkpoint
 from luthier.training.checkpoint import Position
 

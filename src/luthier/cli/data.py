@@ -25,8 +25,8 @@ def new(
     ] = None,
 ) -> int:
     """Write a commented starter recipe."""
+    from luthier.files import write_text
     from luthier.run import starter
-    from luthier.runs import write_text
     from luthier.terminal.streams import say
 
     form = task_named(task).form

@@ -168,7 +168,7 @@ def _predicted(tuned: Tuned, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[int, int]:
     """Write JSON lines to stdout, or to a file that appears whole or not at all: (lines, of them errors)."""
-    from luthier.runs import disk_errors
+    from luthier.files import disk_errors
     from luthier.terminal.streams import as_json
 
     done = failed = 0

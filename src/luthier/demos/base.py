@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from luthier.data import load
+from luthier.files import read_jsonl
 from luthier.models import CATALOGUE, fetch
 from luthier.run import Run
-from luthier.runs import read_jsonl
 from luthier.tasks import TASKS
 
 Say = Callable[[str], None]

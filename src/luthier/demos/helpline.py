@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from luthier.runs import write_text
+from luthier.files import write_text
 
 from .base import Demo
 

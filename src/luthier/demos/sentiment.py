@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import DataError
+from luthier.files import write_jsonl
 from luthier.models import CATALOGUE
-from luthier.runs import write_jsonl
 
 from .base import Demo
 

@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from ..records import Table
-from ..runs import write_text
 from .calibration import calibration_finding
 from .content import ReportContent, count_text, memory_text, printable, time_text
 from .measures import as_text, interval_text, measure, number_text, signed

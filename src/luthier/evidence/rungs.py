@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from ..records import Table
-from ..runs import write_text
 from .content import count_text, memory_text, time_text
 from .measures import as_text, difference_text, interval_text, measure
 from .plots import rungs_plot

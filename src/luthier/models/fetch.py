@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from luthier.runs import sha256_of
+from luthier.files import sha256_of
 
 from ..errors import DataError, InputError, ModelError, ResourceError
 from .catalogue import Entry

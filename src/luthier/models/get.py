@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from luthier.runs import sha256_of
+from luthier.files import sha256_of
 
 from ..errors import ModelError
 from .catalogue import CATALOGUE

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.runs import sha256_of
+from luthier.files import sha256_of
 
 from ..errors import InputError, ResourceError
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luthier.runs import sha256_of
+from luthier.files import sha256_of
 
 from ..errors import ModelError, did_you_mean, nearest
 from .catalogue import CATALOGUE, MODELS

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from luthier import config
 from luthier.errors import ModelError, RunError
+from luthier.files import publish, read_json, sha256_of
 from luthier.methods import METHODS
 from luthier.records import Answer, Finding, Row, content_hash
-from luthier.runs import RunFolder, publish, read_json, sha256_of
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 

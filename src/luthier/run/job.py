@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
 from luthier.errors import Interrupted, LuthierError, ModelError, RunError
+from luthier.files import clean_staging, publish, read_jsonl, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Finding, Row
-from luthier.runs import (
-    RunFolder,
-    clean_staging,
-    publish,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from luthier.runs import RunFolder
 from luthier.serve import answer_examples
 from luthier.tasks import TASKS, Task, Work, make_task
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from luthier.errors import RunError
+from luthier.files import publish, verified
 from luthier.models import Source
 from luthier.models.scratch import make_model
 from luthier.records import Row
-from luthier.runs import RunFolder, publish, verified
+from luthier.runs import RunFolder
 from luthier.tasks.pretraining import PretrainingOptions
 from luthier.training.events import Event, Phase
 

@@ -20,9 +20,10 @@ from luthier.evidence.report import write_report
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
 from luthier.evidence.verdict import Verdict, decide
+from luthier.files import read_log, write_json, write_text
 from luthier.methods import Method
 from luthier.records import Answer, Finding, Row, content_hash
-from luthier.runs import RunFolder, count_test, read_log, write_json, write_text
+from luthier.runs import RunFolder, count_test
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
@@ -195,7 +196,7 @@ def _write_predictions(
     shared: str | None,
 ) -> None:
     """One line a row; `group` tells which rows are one unit, so that runs can be compared fairly."""
-    from luthier.runs import write_jsonl
+    from luthier.files import write_jsonl
     from luthier.serve.predict import line
 
     quality = task.quality(rows, answers)

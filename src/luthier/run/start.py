@@ -9,7 +9,8 @@ from typing import Any
 
 from luthier import config
 from luthier.errors import Interrupted, ResourceError, RunError
-from luthier.runs import RunFolder, find_run, new_run, newest_unfinished, write_text
+from luthier.files import write_text
+from luthier.runs import RunFolder, find_run, new_run, newest_unfinished
 
 from .job import Job, Listener
 from .recipe import Recipe, read

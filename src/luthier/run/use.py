@@ -14,9 +14,10 @@ from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
 from luthier.evidence.score import evaluate as score
+from luthier.files import read_json, read_jsonl, read_log
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Row
-from luthier.runs import RunFolder, find_run, read_json, read_jsonl, read_log
+from luthier.runs import RunFolder, find_run
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import DataError, RunError, did_you_mean
+from luthier.files import read_json, verified
 from luthier.methods import METHODS
 from luthier.records import Answer, Row
-from luthier.runs import read_json, verified
 from luthier.tasks import TASKS, Task, Work, make_task
 
 from .dialogs import dialog_row

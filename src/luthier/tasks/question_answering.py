@@ -12,11 +12,8 @@ A language model is asked in words instead, and may write any passage of the tex
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +23,7 @@ from pydantic import model_validator
 from luthier.records import Answer, Fault, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
+from .squad_scores import best_f1, exact, golds, normalise
 from .text_scores import WIDTH, text_counts, text_scores
 
 if TYPE_CHECKING:
@@ -491,35 +489,3 @@ def _bands(title: str, what: str, sizes: np.ndarray, f1: np.ndarray, edges: tupl
             name = f"{low} or more" if high is None else str(low) if high == low + 1 else f"{low} to {high - 1}"
             rows.append((name, int(inside.sum()), round(float(f1[inside].mean()), 4)))
     return Table(title, (what, "rows", "F1"), tuple(rows), plot="bars")
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-@lru_cache(maxsize=200_000)
-def normalise(text: str) -> str:
-    """Lower case, without punctuation, articles and extra blanks: the comparison of the SQuAD evaluation."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def golds(answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The accepted texts; [""] where there is no answer, or none that is more than articles and punctuation."""
-    return [a["text"] for a in answers if normalise(a["text"])] or [""]
-
-
-def exact(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
-    return float(max(normalise(prediction) == normalise(gold) for gold in golds(answers)))
-
-
-def best_f1(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
-    """Token F1 against the nearest accepted answer, as in the SQuAD 2.0 evaluation."""
-    return max(_f1(normalise(gold), normalise(prediction)) for gold in golds(answers))
-
-
-def _f1(gold: str, given: str) -> float:
-    due, said = gold.split(), given.split()
-    if not due or not said:
-        return float(due == said)
-    common = sum((Counter(due) & Counter(said)).values())
-    return 0.0 if not common else 2 * common / (len(due) + len(said))

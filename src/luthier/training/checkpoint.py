@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luthier.errors import RunError
-from luthier.runs import discard, publish, read_json, verified, write_json
+from luthier.files import discard, publish, read_json, verified, write_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _FILES = {"trained.safetensors", "optimizer.safetensors", "random.safetensors", "position.json"}

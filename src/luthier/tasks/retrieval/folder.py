@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from luthier.runs import read_json, write_json
+from luthier.files import read_json, write_json
 
 _MODULE = "sentence_transformers.models."
 _LINEAR, _RELU = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.ReLU"
