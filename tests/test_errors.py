@@ -66,9 +66,9 @@ def test_nearest() -> None:
     for word, meant in near.items():
         assert nearest(word, known) == meant, word
     assert nearest("x", []) is None
-    start = time.perf_counter()
+    start = time.process_time()
     assert nearest("learning_rate" * 10_000, known) is None
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 def test_did_you_mean() -> None:

