@@ -40,22 +40,24 @@ def examples(count: int) -> Examples:
     return Examples(columns, {}, np.arange(count), np.ones(count, dtype=int))
 
 
-def test_importance_is_the_mean_squared_gradient_and_its_pull_the_penalty_s_gradient() -> None:
+def test_importance_is_the_mean_squared_gradient_over_its_mean_and_its_pull_the_penalty_s_gradient() -> None:
     torch.manual_seed(0)
     model, old = nn.Linear(3, 2), examples(12)
     options = ForgettingOptions(method="ewc", strength=3.0, rows=12)
-    elastic = Elastic.measure(model, Plain(), old, FP32, options, 4, 7, lambda done, total: None)
-    squares = torch.zeros(2, 3)
+    elastic = Elastic.measure(model, Plain(), old, FP32, options, 7, lambda done, total: None)
+    squares, of_bias = torch.zeros(2, 3), torch.zeros(2)
     for i in range(12):
         model.zero_grad()
         Plain().loss(model(old.batch([i])["x"]), old.batch([i])).backward()
         squares += model.weight.grad.square() / 12
-    assert torch.allclose(elastic.importance["weight"], squares, atol=1e-7)
+        of_bias += model.bias.grad.square() / 12
+    squares /= (squares.sum() + of_bias.sum()) / 8  # weights: their mean importance is 1
+    assert torch.allclose(elastic.importance["weight"], squares, rtol=1e-5)
     start = model.weight.detach().clone()
     with torch.no_grad():
         model.weight += torch.randn(2, 3)
     model.zero_grad()
-    penalty = 3.0 / 2 * 12 / 4 * (squares * (model.weight - start).square()).sum()
+    penalty = 3.0 / 2 * (squares * (model.weight - start).square()).sum()
     penalty.backward()
     expected = model.weight.grad.clone()
     model.weight.grad, model.bias.grad = torch.zeros(2, 3), torch.zeros(2)

@@ -92,7 +92,11 @@ def check(
             fix=f"add --task {' or --task '.join(TASKS)}",
         )
     if task is not None and set_:
-        raise InputError("--set changes a recipe, and this is a data file", where=target, fix="leave it out")
+        raise InputError(
+            "--set changes a recipe, and this is a data file",
+            where=target,
+            fix=f"make one: luthier new {task} --data {target}",
+        )
     with Progress() as listen:
         report = run.check(target, task=task, overrides=set_ or [], listen=listen)
     if json_:

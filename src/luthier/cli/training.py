@@ -13,6 +13,9 @@ from .arguments import Json, Out, Set
 if TYPE_CHECKING:
     from luthier.run import Run
 
+# Notes that tell what a person has asked for.
+ALWAYS_TOLD = ("continued", "remembered", "augmented", "augmentation", "test-set-reused")
+
 
 def demo(
     name: Annotated[str, typer.Argument(metavar="NAME", help="sentiment or helpline.")] = "sentiment",
@@ -22,7 +25,7 @@ def demo(
     from luthier.demos import DEMOS, answers, fetch_all
     from luthier.models import data_home
     from luthier.run import train as train_run
-    from luthier.terminal.printers import print_answers, print_verdict
+    from luthier.terminal.printers import print_answers
     from luthier.terminal.progress import Progress
     from luthier.terminal.streams import console, print_error
     from luthier.training.events import Phase
@@ -49,8 +52,7 @@ def demo(
     elif run.evaluation:
         print_error("its test predictions could not be read")
     print()
-    if run.verdict is not None:
-        print_verdict(run.verdict)
+    _show_verdict(run)
     print()
     page.print(chosen.after)
     print()
@@ -146,8 +148,8 @@ def _show_verdict(run: Run) -> None:
     from luthier.terminal.printers import print_verdict
 
     if run.verdict is not None:
-        warned = [finding for finding in run.findings if finding["severity"] != "note"]
-        print_verdict(run.verdict, findings=warned)
+        told = [one for one in run.findings if one["severity"] != "note" or one["id"] in ALWAYS_TOLD]
+        print_verdict(run.verdict, findings=told)
 
 
 def _show_places(run: Run) -> None:

@@ -63,7 +63,7 @@ def prepare(folder: Path) -> dict[str, Any]:
         "task": {"name": "classification", "max_length": 96},  # the longest sentence has about 80 tokens
         "data": {name: files[name] for name in ("train", "validation", "test")},
         "method": {"name": "full"},
-        "train": {"epochs": 2, "batch_size": 16},
+        "train": {"epochs": 2, "batch_size": 16, "eval_steps": 125},
         "seed": 7,
     }
 

@@ -25,6 +25,7 @@ from ..errors import LuthierError
 from ..records import Answer, Form, Row
 from .bag_of_words import features, one_label, one_number, some_labels
 from .dictionary import by_heart
+from .score import UNTUNED
 from .sentences import sentences, words
 from .text_baselines import commonest, nearest_or_lead
 
@@ -40,7 +41,7 @@ _NAMES = {
 
 def baseline_names(form: Form) -> dict[str, str]:
     """What the baselines of this form are called in reports, by their key."""
-    return {**_NAMES.get(form[form.target].kind, {}), "untuned": "untuned model"}
+    return {**_NAMES.get(form[form.target].kind, {}), "untuned": UNTUNED}
 
 
 def trivial(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:

@@ -44,6 +44,7 @@ class Compared:
     """
 
     name: str
+    primary: str
     score: float | None
     interval: Interval | None
     verdict: str
@@ -67,6 +68,7 @@ class Comparison:
             "runs": [
                 {
                     "name": run.name,
+                    "primary": run.primary,
                     "score": run.score,
                     "interval": list(run.interval) if run.interval else None,
                     "difference": list(run.difference) if run.difference else None,
@@ -93,6 +95,7 @@ def compare(runs: Sequence[Contender], seed: int = 0) -> Comparison:
         lines.append(
             Compared(
                 name=run.name,
+                primary=run.primary,
                 score=run.evaluation.scores.get(run.primary),
                 interval=run.evaluation.intervals.get(run.primary),
                 verdict=run.verdict,

@@ -26,16 +26,8 @@ MEASURES: dict[str, Measure] = {
     "macro_f1": Measure("macro F1", "F1 of each label, averaged so that rare labels count as much as common ones"),
     "micro_f1": Measure("micro F1", "F1 over all labels of all rows together"),
     "subset_accuracy": Measure("subset accuracy", "share of rows given exactly the labels they have"),
-    "f1": Measure(
-        "F1",
-        "answers to questions: overlap with the expected words, mean of the rows; entities: balance of precision and "
-        "recall over all of them",
-    ),
-    "exact_match": Measure(
-        "exact match",
-        "share of answers equal to an expected one (written texts: as they are; answers to questions: but for case, "
-        "articles and punctuation)",
-    ),
+    "f1": Measure("F1", "overlap with the expected words, mean of the rows"),
+    "exact_match": Measure("exact match", "share of texts equal to the expected one"),
     "has_answer_f1": Measure("F1, answerable", "F1 on the rows that have an answer"),
     "no_answer_f1": Measure("F1, unanswerable", "share of the rows without an answer where none was given"),
     "precision": Measure("precision", "share of what was found that is right"),
@@ -58,9 +50,23 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+HELP = {  # where a score means something of its own in a task
+    ("f1", "token-classification"): "balance of precision and recall over all entities",
+    (
+        "exact_match",
+        "question-answering",
+    ): "share of answers equal to an expected one but for case and articles",
+}
+
+
 def measure(key: str) -> Measure:
     """The measure behind `key`; an unknown key is taken for a fraction named after itself."""
     return MEASURES.get(key, Measure(key.replace("_", " "), ""))
+
+
+def help_text(key: str, task: str) -> str:
+    """What a score says, in words."""
+    return HELP.get((key, task), measure(key).help)
 
 
 def as_text(key: str, value: float) -> str:

@@ -62,6 +62,7 @@ class Facts:
     kept_step: int | None = None
     trivial_score: float | None = None
     primary: str = "f1"
+    stopped_early: bool = False
 
 
 def read_curve(curve: Sequence[Mapping[str, Any]]) -> list[Point]:
@@ -84,15 +85,17 @@ def fit_findings(
     kept_step: int | None = None,
     trivial_score: float | None = None,
     primary: str = "f1",
+    stopped_early: bool = False,
 ) -> list[Finding]:
     """What the curve says: dicts of step, epoch, train_loss, validation_loss, validation_score.
 
     One dict a validation scoring; its score is turned so that more is better. `kept_step` is the step of the
     checkpoint that was kept (None: the last). `trivial_score` is the trivial baseline's validation score on the
-    `primary` measure, turned likewise. The first finding says what to make of the training.
+    `primary` measure, turned likewise; `stopped_early`: its score no longer rose. The first finding
+    says what to make of the training.
     """
     points = read_curve(curve)
-    facts = Facts(training_rows, epochs, kept_step, trivial_score, primary)
+    facts = Facts(training_rows, epochs, kept_step, trivial_score, primary, stopped_early)
     if not points:
         return [_too_few(points)]
     nothing = _learned_nothing(points, facts)
@@ -207,6 +210,12 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
     falling = fell > STILL_FALLING and last is _best(points) and last.train_loss < tail.train_loss * (1 - FALL)
     if not falling or tail.validation_loss - last.validation_loss < _noise(points):
         return None
+    if facts.stopped_early:
+        if measure(facts.primary).top == max(point.validation_score for point in points):
+            return None  # there is nothing left to reach
+        remedy = "Let it go on: a higher train.early_stopping_patience, or 0 for all epochs."
+    else:
+        remedy = f"Train longer (--set train.epochs={math.ceil(2 * facts.epochs)}) or raise the learning rate."
     return Finding(
         "underfit",
         "warning",
@@ -214,7 +223,7 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
         f"was still falling, from {_loss(tail.validation_loss)} to {_loss(last.validation_loss)}, and so was "
         f"the training loss.",
         {**numbers, "validation_loss": last.validation_loss, "still_falling": fell},
-        remedy=f"Train longer (--set train.epochs={math.ceil(2 * facts.epochs)}) or raise the learning rate.",
+        remedy=remedy,
     )
 
 

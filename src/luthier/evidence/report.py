@@ -17,7 +17,7 @@ from ..files import write_text
 from ..records import Table
 from .calibration import calibration_finding
 from .content import ReportContent, count_text, memory_text, printable, time_text
-from .measures import as_text, interval_text, measure, number_text, signed
+from .measures import as_text, help_text, interval_text, measure, number_text, signed
 from .overfit import FIT_FINDINGS, Point, read_curve
 from .plots import curve_plot, reliability_plot, scores_plot
 from .score import BASELINES, Evaluation
@@ -121,7 +121,7 @@ def _score_parts(content: ReportContent) -> dict[str, Any]:
     rows = [
         {
             "name": measure(key).name,
-            "help": measure(key).help,
+            "help": help_text(key, evaluation.task),
             "deciding": key == content.primary,
             "cells": [
                 _tuned_cell(evaluation, key),

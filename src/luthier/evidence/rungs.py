@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -71,6 +72,17 @@ def write_rungs(
         for one in facts
         if one.difference is not None and len(one.difference) == 3 and not math.isnan(one.difference[0])
     ]
+    better = measure(primary).higher_is_better
+    ahead = [
+        one.name
+        for one in facts
+        if best and best.score is not None and one.score is not None and one is not best
+        if (one.score > best.score if better else one.score < best.score)
+    ]
+    reports = {
+        one.name: Path(os.path.relpath(Path(one.run) / "report.html", path.parent)).as_posix() if one.run else ""
+        for one in facts
+    }
     table = Table("All rungs", HEADER, tuple(cells(one, primary) for one in facts))
     write_text(
         path,
@@ -82,6 +94,8 @@ def write_rungs(
             table=show_table(table),
             plot=Markup(rungs_plot(facts, primary)),
             others=others,
+            ahead=ahead,
+            reports=reports,
             left_out=left_out,
         ),
     )

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from ..records import Finding
 from .intervals import Difference
 from .measures import as_text, difference_text, interval_text, measure
-from .score import BASELINES, Evaluation
+from .score import BASELINES, UNTUNED, Evaluation
 
 Word = Literal["use it", "do not use it", "not proven"]
 
@@ -79,6 +79,8 @@ def decide(
         name: f"{plain} ({names[name]})" if names and name in names and name != "untuned" else plain
         for name, plain in PLAIN_NAMES.items()
     }
+    if names and names.get("untuned", UNTUNED) != UNTUNED:
+        called["untuned"] = f"the {names['untuned']}"
     compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES if evaluation.rows]
     few, reused = _few_rows(evaluation), _reused(ledger_count)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
@@ -170,10 +172,13 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Agai
         sentence = f"It is worse than {who}: {pair}."
         finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name))
         return _Against("worse", who, finding, low, brief)
-    needed = _rows_to_settle(gain, low, high, evaluation.rows)
-    sentence = f"It is not shown to be better than {who}: {pair}. {_settle(needed)}"
-    numbers |= {"rows_to_settle": needed}
-    remedy = _level_remedy(name, needed)
+    sentence = f"It is not shown to be better than {who}: {pair}."
+    remedy = ""  # with few rows there is but one: more of them
+    if not _few_rows(evaluation):
+        needed = _rows_to_settle(gain, low, high, evaluation.rows)
+        sentence += f" {_settle(needed)}"
+        numbers |= {"rows_to_settle": needed}
+        remedy = _level_remedy(name, needed)
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
     return _Against("level", who, finding, low, brief)
 

@@ -101,14 +101,14 @@ def suggest(
     texts = [text for row in some for text in _texts(row, kind.form)]
     language = language or _language(texts)
     fit, left_out = _filtered(_candidates(method), kind, memory, language)
-    for number, one in enumerate(fit, 1):
-        if one.here:
-            emit(Phase("probing models", number, len(fit), "models"))
-            try:
-                _probe(one, kind, some, texts)
-            except LuthierError as error:
-                left_out.append((one.name, error.found))
-                one.score = math.nan
+    here = [one for one in fit if one.here]
+    for number, one in enumerate(here):
+        emit(Phase("probing the models on this disk", number, len(here), "models"))
+        try:
+            _probe(one, kind, some, texts)
+        except LuthierError as error:
+            left_out.append((one.name, error.found))
+            one.score = math.nan
     fit = [one for one in fit if one.score is None or not math.isnan(one.score)]
     fit.sort(key=lambda one: (one.kind not in kind.kinds, one.score is None, -(one.score or 0.0), one.parameters))
     for place, one in enumerate(fit):

@@ -365,6 +365,7 @@ class Job:
             seed=self.recipe.seed,
             folder=self.folder.checkpoints,
             learned=learned,
+            watched=watched_key(self.task),
             score=self.score if self.prepared.splits["validation"] else None,
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
@@ -413,7 +414,6 @@ class Job:
                 old_examples,
                 self.machine,
                 options,
-                len(train),
                 self.recipe.seed,
                 progress,
             )
@@ -484,6 +484,7 @@ class Job:
             peak,
             environment(self.machine),
             self.tokenizer,
+            went_on=self.earlier is not None,
         )
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
@@ -529,7 +530,12 @@ class Job:
         return [augmentation_finding(self.task, rows, answers, others, self.recipe.seed)]
 
 
+def watched_key(task: Task) -> str:
+    """The key of the score that chooses among checkpoints."""
+    return task.watched or task.primary
+
+
 def watched(task: Task, scores: Mapping[str, float]) -> float:
     """The score that chooses among checkpoints, turned so that more is better."""
-    name = task.watched or task.primary
+    name = watched_key(task)
     return -scores[name] if name in ("loss", "perplexity") else scores[name]

@@ -54,6 +54,7 @@ class Proof:
     environment: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerBase
     findings: list[Finding] = field(default_factory=list)  # what else is known of the run
+    went_on: bool = False  # from an earlier run of this task, whose model is what "untuned" means
 
 
 def baselines(
@@ -118,6 +119,8 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     points = curve(folder)
     kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
     findings = [*proof.prepared.findings, *proof.findings, *_split_findings(splits)]
+    ends = [event["reason"] for event in read_log(folder.events) if event.get("event") == "stopped"]
+    stopped_early = bool(ends) and ends[-1] == "early-stopping"
     findings += fit_findings(
         points,
         training_rows=len(splits["train"]),
@@ -125,6 +128,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         kept_step=kept,
         trivial_score=trivial_score,
         primary=deciding,
+        stopped_early=stopped_early,
     )
     calibration = chosen = None
     if test and task.judges:
@@ -135,6 +139,8 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         chosen = choose(test, proof.answers["test"], quality, task.form)
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
     names = {**baseline_names(task.form), **task.rivals}
+    if proof.went_on:
+        names["untuned"] = "earlier run's model"
     verdict = decide(evaluation, findings, task.primary, ledger, names)
     content = ReportContent(
         run=folder.name,

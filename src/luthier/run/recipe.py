@@ -138,7 +138,7 @@ def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) 
     model = next(name for fits, name in STARTS.items() if fits in kind.kinds)
     methods = [name for name in METHODS if not refusal(task, name)]
     lines = [
-        f"# {kind.title}. Every key with its default: luthier train writes the full recipe into the run.",
+        f"# {kind.title}. The keys used most, with their defaults: luthier train writes all into the run.",
         f"{f'model: {model}':<30} # {'luthier models list' if model in MODELS else 'an encoder-decoder'}",
         "task:",
         f"  name: {task}",

@@ -13,7 +13,7 @@ from luthier.tasks import make_task
 from luthier.tasks.preview import preview as rows_shown
 from luthier.training.events import Event, Phase
 
-from .prepare import prepare
+from .prepare import prepare, sentence
 from .recipe import Recipe, read
 
 
@@ -52,5 +52,6 @@ def preview(
         "split": split,
         "rows": len(prepared.splits[split]),
         "errors": len(prepared.errors),
+        "first_error": sentence(prepared.errors[0]) if prepared.errors else "",
         "examples": [shown.as_json() for shown in rows_shown(task, chosen, tokenizer)],
     }

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from luthier.training.events import Step
 
 FEWEST_STEPS = 3  # before that a time left would be a guess
+SURE_SHARE, SURE_SECONDS = 0.02, 5.0  # of other work: one of the two must have passed
+LONGEST = 24 * 3600  # seconds: what is further off is not foreseen
 _KEPT = 0.9  # share of the smoothed loss that each step keeps
 
 Clock = Callable[[], float]
@@ -70,14 +72,15 @@ class PhasePace:
     def seconds_left(self, done: int, total: int) -> float | None:
         """None where the total is unknown or too little was done to tell."""
         moved = done - self._first_done
-        if not total or moved <= 0 or self.seconds < 1:
+        sure = moved >= SURE_SHARE * total or self.seconds >= SURE_SECONDS
+        if not total or moved <= 0 or self.seconds < 1 or not sure:
             return None
         return max(0.0, (total - done) * self.seconds / moved)
 
 
 def left_text(seconds: float | None) -> str:
     """ "1 min 20 s left", rounded as honesty allows; "" where it is not known."""
-    if seconds is None:
+    if seconds is None or seconds > LONGEST:
         return ""
     whole = round(seconds)
     if whole < 60:

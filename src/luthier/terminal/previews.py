@@ -43,7 +43,8 @@ def print_preview(found: Mapping[str, Any]) -> None:
     out.print()
     _print_legend(out, found["examples"], plain)
     if found["errors"]:
-        out.print(f"{plural(found['errors'], 'error')} in the data: luthier check RECIPE", style="bold red")
+        said = f"{plural(found['errors'], 'error')} in the data, the first: {found['first_error']}"
+        _lines(out, Text(_safe(said), style="bold red"))
 
 
 def _facts(example: Mapping[str, Any]) -> str:

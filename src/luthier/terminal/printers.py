@@ -199,9 +199,11 @@ def print_verdict(verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str,
     out.print(str(verdict["sentence"]))
     if findings:
         out.print()
+    said = [*verdict.get("because", ()), ""][0] if word != "use it" else ""
     for finding in findings or ():
         style = _STYLES.get(finding["severity"], "")
-        out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
+        if finding["id"] != said:  # the verdict's own sentence has told it
+            out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
 
@@ -246,12 +248,13 @@ def print_comparison(comparison: Comparison) -> None:
     """Scores in one table, costs in a second: together they would not fit 80 columns."""
     out = console()
     key = comparison.primary
-    scores = _table("run", measure(key).name, "95 % interval", "rows better than first")
+    scores = _table("run", measure(key).name, "95 % interval", "difference")
     costs = _table("run", "verdict", "trained", "time", "peak memory", left=(0, 1))
     reasons = []
     for place, run in enumerate(comparison.runs):
         difference = _difference("f1", run.difference) if run.difference else "-"
-        scores.add_row(run.name, *_score_cells(key, run.score, run.interval), difference if place else "")
+        cells = ("-", "-") if run.primary != key else _score_cells(key, run.score, run.interval)
+        scores.add_row(run.name, *cells, difference if place else "")
         costs.add_row(
             run.name,
             run.verdict or "-",
@@ -260,13 +263,15 @@ def print_comparison(comparison: Comparison) -> None:
             memory_text(run.peak_memory) or "-",
         )
         if run.not_comparable:
-            reasons.append(f"{run.name}: {run.not_comparable}")
+            own = "" if run.primary == key or run.score is None else as_text(run.primary, run.score)
+            other = f"; its {measure(run.primary).name} is {own}" if own else ""
+            reasons.append(f"{run.name}: {run.not_comparable}{other}")
     out.print(scores)
     out.print()
     out.print(costs)
     if len(comparison.runs) > 1:
         out.print()
-        out.print("rows better than first: mean quality of a row, this run minus the first, in points, paired")
+        out.print("difference: mean quality of an answer, this run's minus the first's, in points, paired by row")
     for reason in reasons:
         out.print(reason)
 

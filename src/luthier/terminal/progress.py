@@ -6,10 +6,10 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from luthier.evidence.content import count_text
 from luthier.evidence.measures import as_text, measure
 from luthier.training.events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
@@ -222,25 +222,20 @@ class _Live:
 
 
 def _begin_text(event: Started) -> str:
-    trained = f"{event.trained_parameters / 1e6:,.1f} M of {event.parameters / 1e6:,.1f} M parameters"
+    trained = f"{count_text(event.trained_parameters)} of {count_text(event.parameters)} parameters"
     if event.step >= event.steps:
         return f"training was already complete ({event.steps:,} steps)"
     return f"training {trained} on {event.examples:,} examples, {event.steps - event.step:,} steps"
 
 
 def _scored_text(event: Scored) -> str:
-    key = _deciding(event.scores, event.score)
-    name, value = (measure(key).name, as_text(key, event.scores[key])) if key else ("score", f"{event.score:.3f}")
+    key = event.key
+    told = key in event.scores
+    name, value = (measure(key).name, as_text(key, event.scores[key])) if told else ("score", f"{event.score:.3f}")
     trained = f", loss {event.train_loss:.3f} on training rows" if event.train_loss else ""
     best = ", the best so far" if event.best else ""
     loss = "" if key == "loss" else f", loss {event.loss:.3f}"
     return f"epoch {event.epoch:.4g}: validation {name} {value}{loss}{trained}{best}"
-
-
-def _deciding(scores: Mapping[str, float], score: float) -> str:
-    """The key whose score chooses the checkpoint: the event gives its value alone, turned so that more is better."""
-    turned = {key: value if measure(key).higher_is_better else -value for key, value in scores.items()}
-    return next((key for key, value in turned.items() if value == score), "")
 
 
 def _stopped_text(event: Stopped) -> str:

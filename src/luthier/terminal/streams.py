@@ -9,7 +9,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luthier.errors import LuthierError
+from luthier.errors import Interrupted, LuthierError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,12 +79,18 @@ def say(text: str) -> None:
 
 
 def print_error(error: LuthierError | str) -> None:
-    """`error: where: what was found`, then what to do; wrapped at a terminal, whole lines elsewhere."""
+    """`error: where: what was found`, then what to do; wrapped at a terminal, whole lines elsewhere.
+
+    Work that a person stopped is no error, and is told without the word.
+    """
     if isinstance(error, str):
         lines = [f"error: {error}"]
     else:
         found = f"{error.where}: {error.found}" if error.where else error.found
-        lines = [f"error: {found}"] + ([f"Fix: {error.fix}"] if error.fix else [])
+        if isinstance(error, Interrupted):
+            lines = [found, *([error.fix] if error.fix else [])]
+        else:
+            lines = [f"error: {found}", *([f"Fix: {error.fix}"] if error.fix else [])]
     say("\n".join(wrapped(line) for text in lines for line in text.splitlines()))
 
 

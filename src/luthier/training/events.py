@@ -59,7 +59,10 @@ class Step(Event):
 
 @dataclass(frozen=True, slots=True)
 class Scored(Event):
-    """The validation rows were scored. `train_loss` is the mean since the last scoring."""
+    """The validation rows were scored. `train_loss` is the mean since the last scoring.
+
+    `score` is the one of `scores` that chooses among checkpoints, `key` its name, turned so that more is better.
+    """
 
     name: ClassVar[str] = "scored"
     step: int
@@ -68,6 +71,7 @@ class Scored(Event):
     train_loss: float
     score: float
     best: bool
+    key: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
 
 

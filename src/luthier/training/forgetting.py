@@ -50,13 +50,14 @@ def short_form(value: Any) -> Any:
 class Elastic:
     """Elastic weight consolidation (Kirkpatrick et al. 2017, arxiv.org/abs/1612.00796).
 
-    The penalty is strength / 2 * old rows / new rows * sum of F (weight - start)^2, with F the mean squared gradient of
-    an old row's loss (the empirical Fisher information). At strength 1 that is the old rows' curvature as a prior, in
-    the units of the new rows' mean loss. Its gradient is added, which is exact and costs no graph.
+    The penalty is strength / 2 * sum of F (weight - start)^2, with F the mean squared gradient of an old row's loss
+    (the empirical Fisher information), divided by its mean over all weights. Undivided it hangs on how surely the old
+    rows were learned: the gradients of rows with next to no loss are next to nothing, and would hold nothing. The
+    penalty's gradient is added, which is exact and costs no graph.
     """
 
-    def __init__(self, importance: dict[str, Tensor], start: dict[str, Tensor], scale: float) -> None:
-        self.importance, self.start, self.scale = importance, start, scale
+    def __init__(self, importance: dict[str, Tensor], start: dict[str, Tensor], strength: float) -> None:
+        self.importance, self.start, self.strength = importance, start, strength
 
     @classmethod
     def measure(
@@ -66,7 +67,6 @@ class Elastic:
         old: Examples,
         machine: Machine,
         options: ForgettingOptions,
-        num_new: int,
         seed: int,
         progress: Callable[[int, int], None],
     ) -> Elastic:
@@ -89,14 +89,19 @@ class Elastic:
                     importance[name] += p.grad.square() / len(chosen)
             model.zero_grad(set_to_none=True)
             progress(done, len(chosen))
+        total = sum(float(one.sum(dtype=torch.float64)) for one in importance.values())
+        count = sum(one.numel() for one in importance.values())
+        if total:
+            for one in importance.values():
+                one.mul_(count / total)
         start = {name: p.detach().clone() for name, p in named.items()}
-        return cls(importance, start, options.strength * len(old) / max(1, num_new))
+        return cls(importance, start, options.strength)
 
     def __call__(self, model: nn.Module) -> None:
         """Add the penalty's gradient to the trained weights' gradients."""
         for name, p in model.named_parameters():
             if p.grad is not None and name in self.start:
-                p.grad.add_(self.importance[name] * (p.detach() - self.start[name]), alpha=self.scale)
+                p.grad.add_(self.importance[name] * (p.detach() - self.start[name]), alpha=self.strength)
 
 
 class Distilled:

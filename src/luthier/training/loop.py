@@ -62,6 +62,7 @@ class Training:
     folder: Path  # checkpoints
     learned: Callable[[nn.Module], dict[str, Tensor]]
     score: Callable[[nn.Module], tuple[float, float, dict[str, float]]] | None
+    watched: str  # the key of the score that chooses among checkpoints
     fixed: dict[str, Any]  # what must be the same when a run is carried on
     pull: Callable[[nn.Module], None] | None = None  # adds to a step's gradients, before they are clipped
     stop: Callable[[], bool] = lambda: False
@@ -288,7 +289,8 @@ def _score(t: Training, position: Position) -> Scored:
             position.over = "early-stopping"
     train_loss = position.train_loss / max(position.train_weight, 1e-12)
     position.train_loss = position.train_weight = 0.0
-    return Scored(position.step, round(position.step / t.steps_per_epoch, 4), loss, train_loss, score, best, scores)
+    epoch = round(position.step / t.steps_per_epoch, 4)
+    return Scored(position.step, epoch, loss, train_loss, score, best, t.watched, scores)
 
 
 def _restore(t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], path: Path) -> Position:

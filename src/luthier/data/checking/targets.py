@@ -64,7 +64,7 @@ def _label(
     if len(counts) > max(50, total // 2):
         yield _many_labels(len(counts), total, form, file)
         return
-    yield from _few(counts, "only {} rows are labelled", "add rows of it, or merge it", form, file)
+    yield from _few(counts, "rows labelled", "add rows of it, or merge it", form, file)
     fair = total / len(counts)
     rarest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if rarest[1] < 0.1 * fair:
@@ -86,7 +86,7 @@ def _few(counts: Counter[str], said: str, fix: str, form: Form, file: str) -> It
     """A warning for every class that is too rare to learn."""
     for label, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
         if count < FEW_PER_LABEL:
-            message = f'{said.format(count)} "{shown(label, 40)}", expected {FEW_PER_LABEL} or more'
+            message = f'{said} "{shown(label, 40)}": {count}, expected {FEW_PER_LABEL} or more'
             yield Fault("warning", "few-rows", message, file, 0, form.target, shown(label), fix)
 
 
@@ -120,7 +120,7 @@ def _labels(
         message = f'"{shown(label, 40)}" is on every row, expected some without it: it says nothing'
         fix = "add rows without it, or leave it out"
         yield Fault("warning", "constant-label", message, file, 0, form.target, shown(label), fix)
-    yield from _few(counts, "only {} rows are labelled", "add rows of it, or merge it", form, file)
+    yield from _few(counts, "rows labelled", "add rows of it, or merge it", form, file)
     if none:
         message = f'{none} rows ({none / len(marked):.1%}) have no label: they teach "none of them"'
         yield Fault("note", "no-labels", message, file, 0, form.target, "", "remove those nobody has labelled")
@@ -176,7 +176,7 @@ def _tags(rows: Sequence[Row], form: Form, allowed: Collection[str] | None, fact
     if len(counts) > max(50, len(marked) // 2):
         yield _many_labels(len(counts), len(marked), form, file)
         return
-    yield from _few(counts, "only {} mentions are of the type", "tag more of it, or merge it", form, file)
+    yield from _few(counts, "mentions of the type", "tag more of it, or merge it", form, file)
 
 
 def _dialogues(rows: Sequence[Row], form: Form, turns: Field, facts: Facts) -> None:

@@ -187,7 +187,8 @@ def _hub_or_missing(given: str, base: Path | None) -> Found:
     if hub is not None and not looks_like_file:
         return Found(given, Path(given), hub=hub)
     try:
-        names = [p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in SUFFIXES]
+        inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        names = [p.name for p in inside if p.is_dir() or p.suffix.lower() in SUFFIXES]
     except OSError:
         names = []
     guess = nearest(Path(given).name, names)

@@ -246,6 +246,6 @@ def _ragged(record: list[str], names: list[str], name: str, line: int) -> Raw:
         return Raw(line, dict(zip(names, record)))
     if len(record) > _MAX_COLUMNS:
         record = record[:_MAX_COLUMNS]
-    message = f"the row has {len(record)} cells, expected {len(names)} ({shown(', '.join(names), 60)})"
+    message = f"cells in the row: {len(record)}, expected {len(names)} ({shown(', '.join(names), 60)})"
     fix = "quote cells that hold the delimiter" if len(record) > len(names) else "add the missing cells"
     return Raw(line, None, [Fault("error", "ragged-row", message, name, line, "", shown(" | ".join(record)), fix)])

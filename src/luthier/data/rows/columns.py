@@ -82,7 +82,7 @@ def map_columns(
         f for f in missing if f.name not in mapped.columns and (labelled or f.name != form.target or f in inputs)
     ]
     if missing and found:
-        raise _not_found(missing, found, inside, mapped.columns, file)
+        raise _not_found(missing, found, inside, mapped.columns, file, labelled)
     for f in form.fields:
         if f.kind == "spans" and f.name in mapped.columns:
             mapped.spans[f.name] = _span_columns(mapped.columns[f.name], found)
@@ -225,17 +225,22 @@ def _span_columns(answers: str, found: list[str]) -> SpanColumns:
 
 
 def _not_found(
-    missing: list[Field], found: list[str], inside: list[str], columns: Mapping[str, str], file: str
+    missing: list[Field], found: list[str], inside: list[str], columns: Mapping[str, str], file: str, labelled: bool
 ) -> DataError:
     found = [*found, *inside]
     free = [c for c in found if c not in columns.values()]
-    lines = []
-    for f in missing:
-        guess = nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "COLUMN")
-        lines.append(f"    {f.name}: {shown(guess, 60)}")
+    guesses = {
+        f.name: shown(nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "COLUMN"), 60)
+        for f in missing
+    }
+    if labelled:
+        fix = "say which column it is, in the recipe:\n  columns:\n"
+        fix += "\n".join(f"    {name}: {guess}" for name, guess in guesses.items())
+    else:  # rows to be answered: there is no recipe to say it in
+        fix = "; ".join(f'call "{guess}" "{name}"' for name, guess in guesses.items())
     names = ", ".join(f'"{f.name}" ({f.help})' for f in missing)
     return DataError(
         f"no column for {names}; the columns are: {shown(', '.join(found), 300)}",
         where=file,
-        fix="say which column it is, in the recipe:\n  columns:\n" + "\n".join(lines),
+        fix=fix,
     )

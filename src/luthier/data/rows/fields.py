@@ -198,7 +198,7 @@ def read_spans(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[st
         maker.faults.append(fault)
         return False
     if impossible and spans:
-        message = f"is_impossible is true, yet there are {len(spans)} answers, expected none"
+        message = f"is_impossible is true, yet it has answers ({len(spans)}), expected none"
         fix = "set is_impossible to false, or remove the answers"
         place = columns.impossible or "is_impossible"
         return maker.reject("impossible-with-answers", message, raw, place, True, fix)
