@@ -6,12 +6,35 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 FieldKind = Literal["text", "label", "labels", "number", "spans", "tokens", "tags", "messages"]
 FaultSeverity = Literal["error", "warning", "note"]
 FindingSeverity = Literal["blocker", "warning", "note"]
 SPLITS = ("train", "validation", "test")
+
+
+class Line(int):
+    """A physical line that several rows share, and which of the file's rows (1-based) this is.
+
+    It prints as "1 (row 318)", with the row's own id as `1 (row 318, id "q7")`, so that every "file:line" tells rows
+    apart; it counts, compares and is stored as the plain number.
+    """
+
+    row: int
+    own: str
+
+    def __new__(cls, line: int, row: int, own: str = "") -> Self:
+        made = super().__new__(cls, line)
+        made.row, made.own = row, own
+        return made
+
+    def __str__(self) -> str:
+        own = f', id "{self.own}"' if self.own else ""
+        return f"{int(self)} (row {self.row}{own})"
+
+    def __getnewargs__(self) -> tuple[int, int, str]:  # type: ignore[override]
+        return int(self), self.row, self.own  # what copying and pickling make it from
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class Row:
     - messages: a list of turns `{"role": str, "content": str}`, oldest first, perhaps with `weight` (0: the loss
       passes over it), `tool_calls` or `name`, as chat templates take them
 
-    `line` is the physical line (1-based) in `file`, or the row number for formats without lines.
+    `line` is the physical line (1-based) in `file`, a `Line` where other rows stand on it, too, or the row number
+    for formats without lines.
     """
 
     id: str
@@ -94,7 +118,9 @@ def content_hash(row: Row, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the data: where, what was found, what to do. The shape `check --json` prints."""
+    """One thing wrong with the data: where, what was found, what to do. The shape `check --json` prints, with the
+    number of the `row` where the line alone does not tell which.
+    """
 
     severity: FaultSeverity
     code: str
@@ -106,7 +132,8 @@ class Fault:
     fix: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        shared = {"row": self.line.row} if isinstance(self.line, Line) else {}
+        return {**asdict(self), **shared}
 
 
 @dataclass(frozen=True, slots=True)

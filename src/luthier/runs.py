@@ -31,6 +31,7 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.data = path / "data.json"
         self.splits = path / "splits.jsonl"
+        self.made = path / "made.jsonl"
         self.events = path / "events.jsonl"
         self.predictions = path / "predictions"
         self.checkpoints = path / "checkpoints"

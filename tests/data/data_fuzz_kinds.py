@@ -307,7 +307,7 @@ BAD_PARTS: list[tuple[str, Any, str]] = [
     *((part, NUL, "nul-byte") for part in ("instruction", "output", "system")),
     *((part, SURROGATE, "lone-surrogate") for part in ("instruction", "output")),
     *(("output", value, "empty-text") for value in ("", " \n")),
-    ("output", None, "wrong-type"),
+    *((part, None, "wrong-type") for part in ("instruction", "output")),
 ]
 
 

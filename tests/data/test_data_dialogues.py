@@ -97,6 +97,18 @@ def test_layouts_are_told_and_named(layout: str, tmp_path: Path) -> None:
         assert one(tmp_path / "a.jsonl", row, format=layout) == found
 
 
+def test_a_row_without_its_instruction_is_a_fault(tmp_path: Path) -> None:
+    good = {"instruction": "ask", "input": "", "output": "say"}
+    assert read(tmp_path / "a.jsonl", [good] * 3).faults == []
+    rows = [good, {"input": "only", "output": "o"}, {"instruction": None, "input": "only", "output": "o"}, good]
+    loaded = read(tmp_path / "a.jsonl", rows)
+    assert [(f.line, f.code, f.field) for f in loaded.errors] == [
+        (2, "missing-field", "instruction"),
+        (3, "wrong-type", "instruction"),
+    ]
+    assert [row.line for row in loaded.rows] == [1, 4]
+
+
 def test_tables_and_text_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('instruction,input,output\nask,,say\n"a, b",c,d\n')
     loaded = load(str(tmp_path / "a.csv"), CHAT)

@@ -137,6 +137,14 @@ def test_names_for_numbers(tmp_path: Path) -> None:
     assert [row["labels"] for row in several.rows] == [["neg", "pos"]] and several.errors[0].field == "labels[0]"
 
 
+def test_a_fraction_as_a_label_asks_for_regression(tmp_path: Path) -> None:
+    loaded = read(tmp_path / "a.jsonl", [1, 4.5, [2]], CLASSIFICATION)
+    assert [(f.line, f.code, "regression" in f.fix) for f in loaded.errors] == [
+        (2, "wrong-type", True),
+        (3, "wrong-type", False),
+    ]
+
+
 def test_columns_inside_columns(tmp_path: Path) -> None:
     rows = [{"translation": {"en": "a", "de": "b"}}, {"translation": {"en": "c"}}, {"translation": None}]
     path = write_lines(tmp_path / "a.jsonl", rows)

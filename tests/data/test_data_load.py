@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from data_forms import CLASSIFICATION, QA, write_lines
 
+from luthier.data.checking.rows import check, check_splits
 from luthier.data.load import Loaded, load
 from luthier.data.reading.sources import splits_in
 from luthier.data.splitting.content import hasher, names_of
@@ -158,7 +160,62 @@ def test_rows_on_one_line_are_told_apart(tmp_path: Path) -> None:
     rows = [{"id": f"q{i}", "text": "long enough " * 20, "label": "a" if i != 7 else None} for i in range(20)]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     fault = load(str(tmp_path / "a.json"), CLASSIFICATION).errors[0]
-    assert fault.message.endswith('(row 8, id "q7")')
+    assert f"{fault.file}:{fault.line}".endswith('a.json:1 (row 8, id "q7")')
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_rows_on_one_line_are_told_apart_however_short(end: str, tmp_path: Path) -> None:
+    """Only rows that share a line are numbered: the broken twin is the same file, a row a line."""
+    rows: list[Any] = [{"text": "a", "label": "x"}, {"text": "b"}, 5, {"text": "c", "label": None}]
+    texts = [json.dumps(row) for row in rows]
+    alone = tmp_path / "alone.json"
+    alone.write_bytes(("[" + ",\n".join(texts) + "]").encode())
+    loaded = load(str(alone), CLASSIFICATION)
+    assert [str(fault.line) for fault in loaded.errors] == ["2", "3", "4"]
+    assert str(loaded.rows[0].line) == "1" and type(loaded.rows[0].line) is int
+    shared = tmp_path / "shared.json"
+    shared.write_bytes(f"[{end}{texts[0]}, {texts[1]},{end}{texts[2]},{texts[3]}]".encode())
+    loaded = load(str(shared), CLASSIFICATION)
+    first, second = (2, 3) if end else (1, 1)
+    assert [str(fault.line) for fault in loaded.errors] == [
+        f"{second if n > 2 else first} (row {n})" for n in (2, 3, 4)
+    ]
+    assert str(loaded.rows[0].line) == f"{first} (row 1)"
+    one = loaded.errors[0].as_json()
+    assert one["row"] == 2 and json.loads(json.dumps(one))["line"] == first
+    assert "row" not in load(str(alone), CLASSIFICATION).errors[0].as_json()
+
+
+def test_a_broken_row_among_others_on_its_line_is_numbered(tmp_path: Path) -> None:
+    good = [json.dumps({"text": f"t{i}", "label": "x"}) for i in range(3)]
+    path = tmp_path / "a.json"
+    path.write_text(f"[{good[0]} {good[1]}, {{'text': 1}}, {good[2]}]")
+    loaded = load(str(path), CLASSIFICATION)
+    assert [str(row.line) for row in loaded.rows] == ["1 (row 1)", "1 (row 2)"]
+    assert [(f.severity, str(f.line)) for f in loaded.faults] == [("warning", "1"), ("error", "1 (row 3)")]
+
+
+def test_questions_of_one_article_on_one_line_are_told_apart(tmp_path: Path) -> None:
+    questions = [{"id": f"q{i}", "question": f"{i}?", "answers": []} for i in range(2)]
+    questions[1]["answers"] = [{"text": "here", "answer_start": 0}]
+    articles = {"data": [{"title": "T", "paragraphs": [{"context": "say here", "qas": questions}]}]}
+    (tmp_path / "a.json").write_text(json.dumps(articles))
+    loaded = load(str(tmp_path / "a.json"), QA)
+    assert [str(row.line) for row in loaded.rows] == ['1 (row 1, id "q0")']
+    assert [str(fault.line) for fault in loaded.errors] == ['1 (row 2, id "q1")']
+
+
+def test_what_is_found_later_names_the_row_of_a_shared_line(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(20)]
+    texts = ", ".join(json.dumps(row) for row in (*rows, rows[3], {**rows[5], "label": "a"}, {**rows[0], "id": "z"}))
+    (tmp_path / "a.json").write_text(f"[{texts}]")
+    loaded = load(str(tmp_path / "a.json"), CLASSIFICATION)
+    found = [f for f in check(loaded.rows, CLASSIFICATION).faults if f.code in ("duplicate", "conflict")]
+    assert [str(fault.line) for fault in found] == ["1 (row 21)", "1 (row 22)", '1 (row 23, id "z")']
+    assert "a.json:1 (row 4)" in found[0].message and "a.json:1 (row 6)" in found[1].message
+    assert [str(row.line) for row in copy.deepcopy(loaded.rows)] == [str(row.line) for row in loaded.rows]
+    leak = check_splits({"train": loaded.rows[:20], "test": loaded.rows[20:21]}, CLASSIFICATION)[0]
+    assert str(leak.line) == "1 (row 21)" and "a.json:1 (row 4)" in leak.message
 
 
 def test_backslash_quotes_and_bare_quotes(tmp_path: Path) -> None:

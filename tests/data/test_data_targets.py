@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from data_forms import CHAT, LABELS, NUMBER, PAIRS, SCORED, SEQ2SEQ, TAGS, TEXTS, prose
+from data_forms import CHAT, CLASSIFICATION, LABELS, NUMBER, PAIRS, SCORED, SEQ2SEQ, TAGS, TEXTS, prose
 
 from luthier.data.checking.rows import check, check_splits
 from luthier.records import Fault, Form, Row
@@ -79,7 +79,7 @@ def test_tags_are_counted() -> None:
     assert checked.facts["tags"]["I-x"] == 120 and checked.facts["words"] == 485
     assert checked.facts["rows_with_entities"] == 121
     assert codes(checked.faults) == {("warning", "few-rows"): 1}
-    assert 'only 2 mentions are of the type "rare"' in checked.faults[0].message
+    assert 'mentions of the type "rare": 2, expected' in checked.faults[0].message
     nothing = [sentence(["O", "O"], i) for i in range(120)]
     assert codes(check(nothing, TAGS).faults) == {("error", "one-label"): 1}
 
@@ -118,6 +118,49 @@ def test_several_labels(values: list[list[str]], expected: dict[tuple[str, str],
     assert codes(checked.faults) == expected
     assert sum(checked.facts["labels"].values()) == sum(map(len, values))
     assert checked.facts["rows_without_label"] == sum(not labels for labels in values)
+
+
+SPELLED: list[tuple[Form, list[Any], list[Any], str]] = [
+    (CLASSIFICATION, ["positive", "negative"], ["Positive", "negative "], "rows"),
+    (LABELS, [["food"], ["drink"]], [["Food"], ["Drink"]], "rows"),
+    (TAGS, [["B-person", "I-person"], ["B-place", "O"]], [["B-Person", "O"], ["B-PLACE", "O"]], "mentions"),
+]
+
+
+def targets(values: list[Any], form: Form) -> list[Row]:
+    return [sentence(tags, i) for i, tags in enumerate(values)] if form is TAGS else rows_of(values, form)
+
+
+@pytest.mark.parametrize(("form", "values", "others", "what"), SPELLED)
+def test_labels_in_several_spellings(form: Form, values: list[Any], others: list[Any], what: str) -> None:
+    assert check(targets(values * 60, form), form).faults == []
+    faults = check(targets(values * 60 + others * 10, form), form).faults
+    assert codes(faults) == {("warning", "label-spelling"): 2}
+    for fault in faults:
+        assert fault.message.count(f" {what})") == 2 and f"(10 {what})" in fault.message
+        assert fault.value.islower() and f'write them alike, "{fault.value}"' in fault.fix
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["0", "1"], False),
+        (["1", "2", "3", "4", "5"], False),
+        (["0.5", "1.5"], False),
+        (["a", "b", "c", "1.5", "2.5", "3.5"], False),
+        (["1", "2", "3", "4.5", "5"], True),
+        ([str(i) for i in range(6)], True),
+        ([f"{i / 10}" for i in range(100)], True),
+        (["1", "2", "3", "4.5", "5"] * 8 + ["unknown"], True),
+    ],
+)
+def test_labels_that_look_like_measured_numbers(values: list[str], found: bool) -> None:
+    rows = rows_of((values * 400)[:400], CLASSIFICATION)
+    faults = [fault for fault in check(rows, CLASSIFICATION).faults if fault.code == "numeric-labels"]
+    assert [(f.severity, f.field, "problem_type: regression" in f.fix) for f in faults] == [
+        ("note", "label", True)
+    ] * found
+    assert not any(f.code == "numeric-labels" for f in check(rows, CLASSIFICATION, labels=set(values)).faults)
 
 
 def test_numbers() -> None:

@@ -11,6 +11,7 @@ from .load import Loaded, load
 from .options import DataOptions
 from .reading.sources import splits_in
 from .splitting.content import marks_of
+from .splitting.groups import units
 from .splitting.ids import distinct_ids
 from .splitting.leakage import apply, leaks
 from .splitting.near import near_duplicates
@@ -33,5 +34,6 @@ __all__ = [
     "near_duplicates",
     "split",
     "splits_in",
+    "units",
     "unknown_labels",
 ]

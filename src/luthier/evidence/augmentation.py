@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ..records import Answer, Finding, Row
 from .measures import as_text, difference_text, measure
@@ -10,10 +10,15 @@ from .score import ScoredTask, evaluate
 
 
 def augmentation_finding(
-    task: ScoredTask, rows: Sequence[Row], answers: Sequence[Answer], without: Sequence[Answer], seed: int = 0
+    task: ScoredTask,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    without: Sequence[Answer],
+    group_by: Sequence[Hashable] | None = None,
+    seed: int = 0,
 ) -> Finding:
     """`augmentation` (a note; a warning where made rows surely did harm): both runs on the same test rows, paired."""
-    found = evaluate(task, rows, answers, {"without": without}, seed=seed)
+    found = evaluate(task, rows, answers, {"without": without}, group_by, seed)
     key = task.primary
     if key not in found.differences.get("without", {}):
         return Finding("augmentation", "note", f"What the made rows brought cannot be told: {key} is not defined.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ..records import Answer, Finding, Row
@@ -25,10 +25,15 @@ class Forgetting:
 
 
 def measure_forgetting(
-    task: ScoredTask, rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer], seed: int = 0
+    task: ScoredTask,
+    rows: Sequence[Row],
+    before: Sequence[Answer],
+    after: Sequence[Answer],
+    group_by: Sequence[Hashable] | None = None,
+    seed: int = 0,
 ) -> Forgetting | None:
     """Both models on the same old rows, paired; None where the deciding score is not defined there."""
-    found = evaluate(task, rows, after, {"earlier": before}, seed=seed)
+    found = evaluate(task, rows, after, {"earlier": before}, group_by, seed)
     key = task.primary
     if key not in found.scores or key not in found.baselines["earlier"]:
         return None

@@ -115,12 +115,13 @@ def evaluate(
     rows: Sequence[Row],
     answers: Sequence[Answer],
     baselines: Mapping[str, Sequence[Answer]],
-    group_by: str | None = None,
+    group_by: str | Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Score `answers` on `rows`, with intervals and paired differences to `baselines` (name -> answers).
 
-    `group_by` names a field whose equal values make rows one unit. A score that is not defined on these rows
+    `group_by` names a field whose equal values make rows one unit, or is the unit of each row. A score that is not
+    defined on these rows
     (NaN) is left out. Raises LuthierError where there is no row or the numbers of rows and answers differ.
     """
     models = {TUNED: answers, **baselines}
@@ -150,10 +151,12 @@ def evaluate(
     )
 
 
-def unit_keys(rows: Sequence[Row], group_by: str | None) -> list[Hashable] | None:
+def unit_keys(rows: Sequence[Row], group_by: str | Sequence[Hashable] | None) -> list[Hashable] | None:
     """The unit of each row (a row without a value is its own), or None where every row stands alone."""
     if group_by is None:
         return None
+    if not isinstance(group_by, str):
+        return list(group_by)
     return [number if row.get(group_by) is None else str(row[group_by]) for number, row in enumerate(rows)]
 
 

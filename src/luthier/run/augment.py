@@ -12,7 +12,9 @@ from luthier.data import augment as rules
 from luthier.data import load
 from luthier.data.splitting.content import plain
 from luthier.errors import DataError, ModelError
+from luthier.files import read_jsonl
 from luthier.records import Field, Finding, Form, Row
+from luthier.runs import RunFolder
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
@@ -172,6 +174,12 @@ def _whole_words(tokenizer: PreTrainedTokenizerBase) -> Any:
         if begins and len(piece) > 2 and piece.isalpha():
             out[number] = 0.0
     return out
+
+
+def read_made(folder: RunFolder) -> list[Row]:
+    """The rows that were made for a run; none where it made none."""
+    lines = read_jsonl(folder.made) if folder.made.is_file() else []
+    return [Row(line["id"], line["fields"], line["file"], line["line"]) for line in lines]
 
 
 def make_rows(

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import config
-from luthier.errors import ModelError, RunError
+from luthier.data import DataOptions, leaks
+from luthier.data.splitting.leakage import TOLERATED
+from luthier.errors import DataError, LuthierError, ModelError, RunError
 from luthier.files import publish, read_json, sha256_of
 from luthier.methods import METHODS
-from luthier.records import Answer, Finding, Row, content_hash
+from luthier.records import Answer, Fault, Finding, Row, content_hash
 from luthier.runs import RunFolder
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
-from .prepare import prepare
+from .augment import read_made
+from .prepare import Prepared, prepare
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -66,6 +69,12 @@ class Earlier:
                 )
             self.splits = prepared.splits
         return self.splits[split]
+
+    def learned(self, emit: Callable[[Event], None]) -> list[Row]:
+        """Every row that its model was trained on: its own, and those of the runs that it went on from."""
+        before = earlier_run(self.recipe.model, Path(self.folder.status().get("base", ".")))
+        older = before.learned(emit) if before is not None and before.task == self.task else []
+        return [*older, *self.rows("train", emit), *read_made(self.folder)]
 
     def answers(self, rows: Sequence[Row], emit: Callable[[Event], None]) -> list[Answer]:
         """What the earlier run's model answers."""
@@ -122,16 +131,84 @@ def earlier_run(model: str, base: Path) -> Earlier | None:
     return None
 
 
-def replayed(old: Sequence[Row], splits: Mapping[str, Sequence[Row]], task: Task, share: float, seed: int) -> list[Row]:
-    """Old training rows to stand among the new: `share` for each new one, drawn by `seed`; none of the new splits'."""
+def replayed(
+    old: Sequence[Row],
+    splits: Mapping[str, Sequence[Row]],
+    task: Task,
+    group_by: str | None,
+    share: float,
+    seed: int,
+) -> list[Row]:
+    """Old training rows to stand among the new: `share` for each new one, drawn by `seed`.
+
+    None that the new training rows hold already, and none that is a copy, a near copy or of the group of a row that
+    is held out.
+    """
     import numpy as np
 
     names = [field.name for field in task.form.inputs]
-    held = {content_hash(row, names) for rows in splits.values() for row in rows}
-    free = [row for row in old if content_hash(row, names) not in held]
+    there = {content_hash(row, names) for row in splits["train"]}
+    held = {leak["row"] for leak in leaks([*splits["validation"], *splits["test"]], old, task.form, group_by)}
+    free = [row for row in old if row.id not in held and content_hash(row, names) not in there]
     count = min(len(free), round(share * len(splits["train"])))
     chosen = sorted(np.random.default_rng([seed, 1]).permutation(len(free))[:count])
     return [free[i] for i in chosen]
+
+
+def keep_apart(
+    prepared: Prepared, earlier: Earlier, task: Task, options: DataOptions, emit: Callable[[Event], None]
+) -> None:
+    """What the earlier run has learned from is not scored, and what it is scored on is not learned.
+
+    Where luthier splits, such rows keep the side that they had, each said as a move. Of a file of the user's own they
+    are treated as `data.leakage` says: a refusal, left out of that file, or a blocker. Nothing where the earlier rows
+    cannot be read: that is a finding of its own.
+    """
+    try:
+        learned = earlier.learned(emit)
+        scored = earlier.rows("test", emit)
+    except LuthierError:
+        return
+    emit(Phase(f"looking for rows that {earlier.name} has learned from"))
+    splits = prepared.splits
+    for name, given in (("validation", options.validation), ("test", options.test)):
+        seen = {leak["row"] for leak in leaks(learned, splits[name], task.form, options.group_by)}
+        if not seen:
+            continue
+        some = [row for row in splits[name] if row.id in seen]
+        share = len(some) / len(splits[name])
+        if not isinstance(given, str):
+            _move(prepared, some, name, "train", f"{earlier.name} has learned from them")
+            continue
+        said = (
+            f"{len(some):,} {name} rows ({share:.1%}) have been learned by {earlier.name}, which this run goes on from"
+        )
+        id = "leakage" if name == "test" else "leakage-validation"
+        if options.leakage == "refuse" and share > TOLERATED:
+            error = DataError(said, where=f"data.{name}", fix="take them out of that file, or data.leakage: drop does")
+            prepared.refusal = error
+            prepared.faults.append(Fault("error", "leak", error.found, error.where, fix=error.fix))
+        elif options.leakage == "report":
+            severity: Any = "blocker" if share > TOLERATED else "warning"
+            prepared.findings.append(Finding(id, severity, f"{said}.", {"rows": len(some), "share": share}))
+        else:
+            splits[name] = [row for row in splits[name] if row.id not in seen]
+            prepared.findings.append(Finding(id, "note", f"{said}; they were left out.", {"rows": len(some)}))
+    held = {leak["row"] for leak in leaks(scored, splits["train"], task.form, options.group_by)}
+    if held:
+        some = [row for row in splits["train"] if row.id in held]
+        to = "" if isinstance(options.test, str) or not options.test else "test"
+        _move(prepared, some, "train", to, f"{earlier.name} is scored on them")
+
+
+def _move(prepared: Prepared, rows: Sequence[Row], before: str, after: str, why: str) -> None:
+    """From one split to another, or to none ("")."""
+    ids = {row.id for row in rows}
+    prepared.splits[before] = [row for row in prepared.splits[before] if row.id not in ids]
+    if after:
+        prepared.splits[after] = [*prepared.splits[after], *rows]
+    listed = [row.id for row in rows]
+    prepared.moves.append({"group": listed[0], "rows": listed, "from": before, "to": after or "none", "why": why})
 
 
 def added_finding(earlier: Earlier, task: Task, old: Sequence[Row], new: Sequence[Row], kept: int) -> Finding:

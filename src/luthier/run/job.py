@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
+from luthier.data import units
 from luthier.errors import Interrupted, LuthierError, ModelError, RunError
 from luthier.files import clean_staging, publish, read_jsonl, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
@@ -18,8 +19,8 @@ from luthier.serve import answer_examples
 from luthier.tasks import TASKS, Task, Work, make_task
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
-from .earlier import Earlier, added_finding, earlier_run, replayed
-from .prepare import Prepared, prepare, refuse_errors, split_lines
+from .earlier import Earlier, added_finding, earlier_run, keep_apart, replayed
+from .prepare import Prepared, group_field, prepare, refuse_errors, split_lines
 from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe
 from .signals import Watch
@@ -157,6 +158,8 @@ class Job:
     def prepare(self) -> None:
         if self.recipe.model != NEW:
             self.prepared = prepare(self.recipe.data, self.task, self.base, self.tokenizer, self.emit)
+        if self.earlier is not None and not self.prepared.errors:
+            keep_apart(self.prepared, self.earlier, self.task, self.recipe.data, self.emit)
         write_json(self.folder.data, self.prepared.as_json())
         refuse_errors(self.prepared)
         write_jsonl(self.folder.splits, split_lines(self.prepared))
@@ -172,7 +175,8 @@ class Job:
         if forgetting.method == "replay":
             old = self.earlier.rows("train", self.emit)
             splits = self.prepared.splits
-            self.replayed = replayed(old, splits, self.task, forgetting.share, self.recipe.seed)
+            group_by, share = self.recipe.data.group_by, forgetting.share
+            self.replayed = replayed(old, splits, self.task, group_by, share, self.recipe.seed)
 
     def find_machine(self) -> None:
         from luthier.engine.device import find_machine, keep_memory
@@ -195,15 +199,14 @@ class Job:
 
     def augment(self) -> None:
         """Add made rows to the training split; all of them stand in made.jsonl, with what they were made from."""
-        from .augment import Makers, make_rows
+        from .augment import Makers, make_rows, read_made
 
         options = self.recipe.data.augment
         if not options:
             return
-        file, splits, seed = self.folder.path / "made.jsonl", self.prepared.splits, self.recipe.seed
+        file, splits, seed = self.folder.made, self.prepared.splits, self.recipe.seed
         if self.again and file.is_file():  # made before the run was stopped
-            lines = read_jsonl(file)
-            made = [Row(line["id"], line["fields"], line["file"], line["line"]) for line in lines]
+            made = read_made(self.folder)
             numbers = Counter(row["made_by"] for row in made)
             finding = Finding("augmented", "note", f"{len(made):,} training rows were made from others.", numbers)
         else:
@@ -514,9 +517,14 @@ class Job:
             before = self.earlier.answers(test, self.emit)
             progress = self.progress("answering the old test rows")
             raw = answer_rows(self.task, self.model, self.tokenizer, test, self.machine, self.budget, progress)
-            found = measure_forgetting(self.task, test, before, self.task.settle(test, raw), self.recipe.seed)
+            found = measure_forgetting(
+                self.task, test, before, self.task.settle(test, raw), self._units(test), self.recipe.seed
+            )
             findings += [forgetting_finding(found, self.earlier.name)] if found else []
         return findings
+
+    def _units(self, rows: Sequence[Row]) -> Sequence[int] | None:
+        return units(rows, self.task.form, group_field(self.recipe.data, self.task, rows))
 
     def what_was_gained(self, answers: Sequence[Answer]) -> list[Finding]:
         """What the made rows brought: this run and the one without them on the same test rows."""
@@ -527,7 +535,7 @@ class Job:
         rows = self.prepared.splits["test"]
         before = {line["id"]: saved_answer(line) for line in read_jsonl(self.without.predictions / "test.jsonl")}
         others = [before[row.id] for row in rows]
-        return [augmentation_finding(self.task, rows, answers, others, self.recipe.seed)]
+        return [augmentation_finding(self.task, rows, answers, others, self._units(rows), self.recipe.seed)]
 
 
 def watched_key(task: Task) -> str:

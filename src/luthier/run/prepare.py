@@ -142,9 +142,7 @@ def prepare(
         code = "leak" if error.where.startswith("data.") else "splits"
         prepared.faults.append(Fault("error", code, error.found, error.where, fix=error.fix))
         return prepared
-    prepared.faults += _shared(
-        prepared.splits, [name for name in ("validation", "test") if name in loaded], options, form
-    )
+    prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], form)
     if all(fault.code != "one-label" for fault in prepared.faults):
         prepared.faults += _one_sided(prepared.splits["train"], form)
     return prepared
@@ -167,6 +165,11 @@ def _divide(
             others = loaded[name].rows
             rows, finding = apply(options.leakage, rows, others, form, name=name, group_by=options.group_by)
             prepared.findings += [finding] if finding is not None else []
+    if {"validation", "test"} <= loaded.keys():
+        chosen_by, others = loaded["validation"].rows, loaded["test"].rows
+        kept, finding = apply(options.leakage, chosen_by, others, form, of="validation", group_by=options.group_by)
+        loaded["validation"].rows = kept
+        prepared.findings += [finding] if finding is not None else []
     shares = {
         name: float(share)
         for name, share in (("validation", options.validation), ("test", options.test))
@@ -218,12 +221,13 @@ def _one_sided(rows: list[Row], form: Form) -> list[Fault]:
     return [Fault("error", "one-label", found, rows[0].file, field=form.target, fix=fix)] if found else []
 
 
-def _shared(splits: Mapping[str, list[Row]], given: list[str], options: DataOptions, form: Form) -> list[Fault]:
+def _shared(splits: Mapping[str, list[Row]], given: list[str], form: Form) -> list[Fault]:
     """A fault for each row of the user's own files that stands in two splits.
 
-    What they share with train `data.leakage` has judged by now: it is said, and stops nothing.
+    What is shared `data.leakage` has judged by now: it is said, and stops nothing.
     """
-    faults = check_splits({name: splits[name] for name in given}, form) if options.leakage == "refuse" else []
+    between = check_splits({name: splits[name] for name in given}, form)
+    faults = [replace(fault, severity="warning") for fault in between]
     for name in given:
         between = check_splits({"train": splits["train"], name: splits[name]}, form)
         faults += [replace(fault, severity="warning") for fault in between]

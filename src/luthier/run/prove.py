@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from luthier.config import dump
+from luthier.data import units
 from luthier.errors import LuthierError
 from luthier.evidence.baselines import baseline_names, classical, trivial
 from luthier.evidence.calibration import calibrate, calibration_finding
@@ -95,22 +96,25 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     """Score, find, decide; write predictions, scores.json, findings.json, report.html and the model card."""
     task, folder, splits = proof.task, proof.folder, proof.prepared.splits
     shared = group_field(proof.recipe.data, task, [row for rows in splits.values() for row in rows])
+    together = {name: units(rows, task.form, shared) for name, rows in splits.items() if name in proof.answers}
     for name, answers in proof.answers.items():
-        _write_predictions(folder, name, splits[name], answers, task, shared)
+        _write_predictions(folder, name, splits[name], answers, task, together[name])
     test, validation = splits["test"], splits["validation"]
     tuned = proof.answers.get("test", ())
     emit(Phase("scoring", 0, len(test)))
     rivals = baselines(task, splits["train"], test, proof.tokenizer, emit) if test else {}
     if test:
         rivals["untuned"] = list(proof.untuned)
-        evaluation = evaluate(task, test, proof.answers["test"], rivals, shared, proof.recipe.seed)
+        evaluation = evaluate(task, test, tuned, rivals, together["test"], proof.recipe.seed)
     else:
         evaluation = Evaluation(task.name, 0, 0, {}, {})
     scores: dict[str, Any] = {"test": evaluation.as_json()} if test else {}
     deciding, trivial_score = task.watched or task.primary, None  # what chose among checkpoints
     if validation:
         simple = baselines(task, splits["train"], validation, proof.tokenizer, emit, only=("trivial",))
-        on_validation = evaluate(task, validation, proof.answers["validation"], simple, shared, proof.recipe.seed)
+        on_validation = evaluate(
+            task, validation, proof.answers["validation"], simple, together["validation"], proof.recipe.seed
+        )
         scores["validation"] = on_validation.as_json()
         trivial_score = on_validation.baselines.get("trivial", {}).get(deciding)
         if trivial_score is not None and not measure(deciding).higher_is_better:
@@ -199,7 +203,7 @@ def _write_predictions(
     rows: Sequence[Row],
     answers: Sequence[Answer],
     task: Task,
-    shared: str | None,
+    together: Sequence[int] | None,
 ) -> None:
     """One line a row; `group` tells which rows are one unit, so that runs can be compared fairly."""
     from luthier.files import write_jsonl
@@ -208,19 +212,20 @@ def _write_predictions(
     quality = task.quality(rows, answers)
     target = task.form.target
     names = [field.name for field in task.form.fields if field.required]
+    contents = [content_hash(row, names) for row in rows]
     write_jsonl(
         folder.predictions / f"{name}.jsonl",
         (
             {
                 **line(row, answer),
-                **({"group": content_hash(row, [shared])[:16]} if shared and shared in row.fields else {}),
-                "content": content_hash(row, names),
+                **({"group": contents[together[i]][:16]} if together is not None else {}),
+                "content": contents[i],
                 "expected": row[target],
                 "quality": round(float(q), 6),
                 "file": row.file,
                 "line": row.line,
             }
-            for row, answer, q in zip(rows, answers, quality)
+            for i, (row, answer, q) in enumerate(zip(rows, answers, quality))
         ),
     )
 

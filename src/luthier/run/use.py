@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import config
 from luthier.data import check as check_rows
+from luthier.data import leaks, units
 from luthier.data import load as load_rows
-from luthier.errors import DataError, RunError
+from luthier.data.options import NO_GROUPS
+from luthier.errors import DataError, LuthierError, RunError
 from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
@@ -21,6 +24,8 @@ from luthier.runs import RunFolder, find_run
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
+from .augment import read_made
+from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, group_field, prepare, sentence
 from .prove import baselines
 from .recipe import Recipe, read
@@ -127,11 +132,9 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     rivals = baselines(tuned.task, train, rows, tuned.tokenizer, emit)
     emit(Phase("the untuned model"))
     rivals["untuned"] = _untuned_answers(run, recipe, tuned, rows)
-    inputs = [field.name for field in tuned.task.form.inputs]
-    known = {tuple(str(row[name]) for name in inputs) for row in train}
-    seen = [row.id for row in rows if tuple(str(row[name]) for name in inputs) in known]
-    shared = group_field(options, tuned.task, rows)
-    found = score(tuned.task, rows, answers, rivals, shared, recipe.seed).as_json()
+    form, shared = tuned.task.form, group_field(options, tuned.task, [*rows, *train])
+    seen = [leak["row"] for leak in leaks([*train, *_learned_before(run, recipe)], rows, form, shared or NO_GROUPS)]
+    found = score(tuned.task, rows, answers, rivals, units(rows, form, shared), recipe.seed).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
     return {**found, "skipped": skipped, "seen_in_training": seen}
 
@@ -151,7 +154,8 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
     """The rows the run was trained on, read again from its recipe and splits.jsonl."""
     options, base = recipe.data, Path(run.status().get("base", "."))
     emit(Phase("reading the training rows"))
-    split = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"}
+    made = read_made(run.folder)
+    split = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"} - {r.id for r in made}
     try:
         loaded = load_rows(
             options.train,
@@ -171,7 +175,17 @@ def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list
             where=str(run.path),
             fix=f"put the files back as {run.folder.recipe} names them",
         )
-    return [row for row in loaded.rows if row.id in split]
+    return [*(row for row in loaded.rows if row.id in split), *made]
+
+
+def _learned_before(run: Run, recipe: Recipe) -> list[Row]:
+    """Training rows of the runs that this one went on from, as far as they can still be read."""
+    earlier = earlier_run(recipe.model, Path(run.status().get("base", ".")))
+    if earlier is None or earlier.task != recipe.task.name:
+        return []
+    with contextlib.suppress(LuthierError):
+        return earlier.learned(lambda event: None)
+    return []
 
 
 def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]) -> list[Answer]:
@@ -242,7 +256,11 @@ def check(
     if task is None:
         recipe, base = read(target, overrides)
         kind = TASKS[recipe.task.name](recipe.task)
-        return _report(prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit))
+        prepared = prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit)
+        earlier = earlier_run(recipe.model, base)
+        if earlier is not None and earlier.task == kind.name and not prepared.errors:
+            keep_apart(prepared, earlier, kind, recipe.data, emit)
+        return _report(prepared)
     form = TASKS[task].form
     emit(Phase("reading rows"))
     loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))

@@ -10,10 +10,13 @@ from typing import Any
 from ...errors import did_you_mean
 from ...records import Fault, FaultSeverity, Field, Form, Row
 from ..reading.raw import shown
+from ..rows.labels import as_number
 from ..rows.tags import mentions
 from ..splitting.content import marks_of
 
 FEW_PER_LABEL = 8
+FEW_CLASSES = 5  # so many whole numbers may well be the names of classes
+NEARLY_ALL = 0.95  # of the rows: a rating column may hold a few "unknown"
 PERCENTILES = (0, 5, 25, 50, 75, 95, 99, 100)
 Facts = dict[str, Any]
 
@@ -61,9 +64,12 @@ def _label(
         message = f'every row is labelled "{shown(label, 40)}", expected at least two different labels'
         yield Fault("error", "one-label", message, file, 0, form.target, shown(label), "add rows of another label")
         return
+    if allowed is None:
+        yield from _numeric(counts, form, file)
     if len(counts) > max(50, total // 2):
         yield _many_labels(len(counts), total, form, file)
         return
+    yield from _spellings(counts, "rows", form, file)
     yield from _few(counts, "rows labelled", "add rows of it, or merge it", form, file)
     fair = total / len(counts)
     rarest = min(counts.items(), key=lambda item: (item[1], item[0]))
@@ -80,6 +86,33 @@ def _many_labels(number: int, total: int, form: Form, file: str) -> Fault:
     message = f"{number} different labels in {total} rows, expected a few that repeat"
     fix = "is this column the label? name the right one under data.columns"
     return Fault("warning", "many-labels", message, file, 0, form.target, "", fix)
+
+
+def _spellings(counts: Counter[str], what: str, form: Form, file: str) -> Iterator[Fault]:
+    """A warning for every class that is written in several ways: it is learned as several classes."""
+    alike: dict[str, list[str]] = {}
+    for label in _ordered(counts):
+        alike.setdefault(" ".join(label.lower().split()), []).append(label)
+    for same in alike.values():
+        if len(same) > 1:
+            each = ", ".join(f'"{shown(label, 40)}" ({counts[label]} {what})' for label in same)
+            message = f"written in {len(same)} ways that differ only by case or blanks: {each}, expected one"
+            fix = f'write them alike, "{shown(same[0], 40)}", unless they mean different things'
+            yield Fault("warning", "label-spelling", message, file, 0, form.target, shown(same[0]), fix)
+
+
+def _numeric(counts: Counter[str], form: Form, file: str) -> Iterator[Fault]:
+    """A note where labels look like measured numbers: fractions, or more whole numbers than classes usually have."""
+    told = {label: number for label in counts if (number := as_number(label)) is not None}
+    values = sorted(set(told.values()))
+    if sum(counts[label] for label in told) < NEARLY_ALL * sum(counts.values()) or len(values) < 3:
+        return
+    if len(values) > FEW_CLASSES or not all(value.is_integer() for value in values):
+        some = ", ".join(f"{value:g}" for value in values[:FEW_CLASSES])
+        more = f" and {len(values) - FEW_CLASSES} more" if len(values) > FEW_CLASSES else ""
+        message = f"the labels are numbers ({some}{more}); each is taken as a class of its own"
+        fix = "to estimate a number, set task.problem_type: regression"
+        yield Fault("note", "numeric-labels", message, file, 0, form.target, f"{values[0]:g}", fix)
 
 
 def _few(counts: Counter[str], said: str, fix: str, form: Form, file: str) -> Iterator[Fault]:
@@ -116,6 +149,7 @@ def _labels(
     if len(counts) > max(50, len(marked) // 2):
         yield _many_labels(len(counts), len(marked), form, file)
         return
+    yield from _spellings(counts, "rows", form, file)
     for label in sorted(label for label, count in counts.items() if count == len(marked)):
         message = f'"{shown(label, 40)}" is on every row, expected some without it: it says nothing'
         fix = "add rows without it, or leave it out"
@@ -176,6 +210,7 @@ def _tags(rows: Sequence[Row], form: Form, allowed: Collection[str] | None, fact
     if len(counts) > max(50, len(marked) // 2):
         yield _many_labels(len(counts), len(marked), form, file)
         return
+    yield from _spellings(counts, "mentions", form, file)
     yield from _few(counts, "mentions of the type", "tag more of it, or merge it", form, file)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...records import Fault
+from ...records import Fault, Line
 from .encoding import Probe, read_text
 from .json_lines import not_an_object
 from .raw import ROW_LIMIT, Raw, shown, too_large
@@ -174,6 +175,30 @@ class _Places:
         return self._decoder.repeats.get(id(part), [])
 
 
+def _told_apart(raws: Iterator[Raw]) -> Iterator[Raw]:
+    """The same records: a line names its row only where a neighbour begins on it, too."""
+    held: list[Raw] = []  # a row whose neighbour is not known yet, and what is said of the file behind it
+    shared = False
+    for raw in raws:
+        if not isinstance(raw.line, Line):
+            held.append(raw)
+            continue
+        here = bool(held) and held[0].line == raw.line
+        yield from _placed(held, shared or here)
+        held, shared = [raw], here
+    yield from _placed(held, shared)
+
+
+def _placed(held: list[Raw], shared: bool) -> list[Raw]:
+    """A row, and what stands behind it, with the row's line as it is to be printed; so are its faults' lines."""
+    if held and not shared:
+        held[0].line = int(held[0].line)
+    elif held and held[0].faults:
+        line = held[0].line
+        held[0].faults = [replace(fault, line=line) if fault.line == line else fault for fault in held[0].faults]
+    return held
+
+
 class _Array:
     """The elements of one JSON array, decoded one at a time."""
 
@@ -181,12 +206,14 @@ class _Array:
         self.text, self.name, self.nested = text, name, nested
         self.line = Lines(text)
         self.decoder: StrictDecoder = LocatedDecoder() if nested else StrictDecoder()
-        self.crowded = text.count(self.line.end) < 8 and len(text) > 2000  # many rows on one physical line
-        self.num_read = 0
+        self.num_read = self.num_lost = 0
         self.indent: str | None = None
         self.spread = False  # whether any row took several lines
 
     def rows(self, at: int) -> Iterator[Raw]:
+        return _told_apart(self._rows(at))
+
+    def _rows(self, at: int) -> Iterator[Raw]:
         while (start := self._next(at)) is not None:
             if isinstance(start, Raw):
                 yield start
@@ -245,12 +272,14 @@ class _Array:
 
     def _numbered(self, raw: Raw) -> Raw:
         self.num_read += 1
-        if self.crowded:
-            own = raw.values.get("id") if raw.values else None
-            raw.place = (
-                f' (row {self.num_read}, id "{shown(own, 40)}")' if own is not None else f" (row {self.num_read})"
-            )
+        own = raw.values.get("id") if raw.values else None
+        raw.line = Line(raw.line, self.num_read + self.num_lost, "" if own is None else shown(own, 40))
         return raw
+
+    def _lost(self, fault: Fault) -> Raw:
+        """A row that could not be decoded."""
+        self.num_lost += 1
+        return Raw(Line(fault.line, self.num_read + self.num_lost), None, [fault])
 
     def _recover(self) -> Iterator[Raw]:
         """The complete paragraphs of a nested article that breaks off later."""
@@ -268,9 +297,8 @@ class _Array:
             return self._truncated(error.pos)
         if not isinstance(error, json.JSONDecodeError):
             fault = broken(error, self.name, lambda _: (self.line(start), 1), self.text[start : start + 60])
-            return Raw(fault.line, None, [fault])
-        fault = broken(error, self.name, lambda at: (self.line(at), self.line.column(at)), self.text)
-        return Raw(fault.line, None, [fault])
+            return self._lost(fault)
+        return self._lost(broken(error, self.name, lambda at: (self.line(at), self.line.column(at)), self.text))
 
     def _truncated(self, at: int) -> Raw:
         line = self.line(min(at, len(self.text.rstrip())))

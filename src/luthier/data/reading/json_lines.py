@@ -42,7 +42,7 @@ def read_json_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
         yield Raw(number, None if faults else value, faults)
 
 
-def not_an_object(value: object, file: str, line: int, place: str = "") -> Fault:
+def not_an_object(value: object, file: str, line: int) -> Fault:
     """The fault for a row that is a bare number, text or list."""
-    message = f"the row is {kind_of(value)}, expected an object {{...}} with named fields{place}"
+    message = f"the row is {kind_of(value)}, expected an object {{...}} with named fields"
     return Fault("error", "wrong-type", message, file, line, "", shown(value), "write it as an object")

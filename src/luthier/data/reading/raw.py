@@ -24,9 +24,9 @@ class Raw:
     """One record as it stands in a file. `values` is None where it could not be read; `faults` then say
     why (with warnings alone it stands for no row, but for a word about the file).
 
-    `line` is physical and 1-based, or the row's number in formats without lines. `place` tells rows apart
-    where many share one physical line (a JSON file without line breaks), and `lines` are those of its parts
-    where each has one of its own (the tokens of a CoNLL file).
+    `line` is physical and 1-based (a `Line`, which names the row, where several share it: a JSON file without line
+    breaks), or the row's number in formats without lines. `lines` are those of its parts where each has one of its
+    own (the tokens of a CoNLL file).
     """
 
     line: int

@@ -123,6 +123,7 @@ def _from_messages(values: Mapping[str, Any], columns: Mapping[str, str]) -> lis
 def _from_alpaca(values: Mapping[str, Any], columns: Mapping[str, str]) -> list[Turn]:
     turns = _system(values, columns)
     turns += _history(values, columns.get("history", ""))
+    _given(values, columns["instruction"])
     asked = [_text(values, columns[part]) for part in ("instruction", "input") if part in columns]
     turns.append(Turn("user", "\n".join(text for text in asked if text.strip()), columns["instruction"]))
     return turns + _answer(values, columns, "output")
@@ -171,6 +172,14 @@ def _required(values: Mapping[str, Any], column: str) -> Any:
     return values[column]
 
 
+def _given(values: Mapping[str, Any], column: str) -> Any:
+    """What a column holds; there must be something, if only an empty text."""
+    value = _required(values, column)
+    if value is None:
+        raise Wrong("wrong-type", "nothing (null), expected text", column, value, "write it as text, in quotes")
+    return value
+
+
 def _text(values: Mapping[str, Any], column: str) -> str:
     """A column's text; "" where it is empty."""
     value = values.get(column)
@@ -190,12 +199,10 @@ def _answer(values: Mapping[str, Any], columns: Mapping[str, str], part: str) ->
     if part not in columns:
         return []
     column = columns[part]
-    value = _required(values, column)
+    value = _given(values, column)
     listed = parsed(value) if isinstance(value, str) else value
     if isinstance(listed, (list, tuple)) and are_turns(listed):
         return turns_of(listed, column)
-    if value is None:
-        raise Wrong("wrong-type", "nothing (null), expected text", column, value, "write it as text, in quotes")
     return [Turn("assistant", _text(values, column), column)]
 
 

@@ -82,7 +82,7 @@ def _entity(item: Any, path: str) -> Entity:
     return Entity(int(start), int(end), label.strip(), path, text)
 
 
-def examine(found: Sequence[Entity], text: str, file: str, line: int, place: str = "") -> Iterator[Fault]:
+def examine(found: Sequence[Entity], text: str, file: str, line: int) -> Iterator[Fault]:
     """A fault for every span that is empty, outside the text, over another, or on other words than it says."""
     before: Entity | None = None
     for entity in sorted(found, key=lambda e: (e.start, e.end)):
@@ -96,7 +96,7 @@ def examine(found: Sequence[Entity], text: str, file: str, line: int, place: str
             continue
         code, message, fix = fault
         value = f"[{entity.start}, {entity.end}, {entity.label}]"
-        yield Fault("error", code, message + place, file, line, entity.path, shown(value), fix)
+        yield Fault("error", code, message, file, line, entity.path, shown(value), fix)
 
 
 def _own(entity: Entity, text: str) -> tuple[str, str, str] | None:

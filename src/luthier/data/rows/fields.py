@@ -89,7 +89,7 @@ class RowMaker:
         self, severity: FaultSeverity, code: str, message: str, raw: Raw, field: str, value: Any, fix: str
     ) -> None:
         """Say something about the record."""
-        self.faults.append(Fault(severity, code, message + raw.place, self.file, raw.line, field, shown(value), fix))
+        self.faults.append(Fault(severity, code, message, self.file, raw.line, field, shown(value), fix))
 
     def sound(self, value: str) -> bool:
         """Whether `clean` would find nothing."""
@@ -194,7 +194,7 @@ def read_spans(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[st
     try:
         spans = collect(raw.values, columns)
     except Unreadable as error:
-        fault = wrong_span(maker.file, raw.line, error.field, error.value, error.expected, raw.place)
+        fault = wrong_span(maker.file, raw.line, error.field, error.value, error.expected)
         maker.faults.append(fault)
         return False
     if impossible and spans:
@@ -216,7 +216,7 @@ def _located(maker: RowMaker, f: Field, spans: list[Any], raw: Raw, fields: dict
         return f.within is None or f.within not in maker.mapped.columns
     good, made = True, []
     for span in spans:
-        repair, fault = examine(span, context, maker.file, raw.line, raw.place)
+        repair, fault = examine(span, context, maker.file, raw.line)
         if fault is not None:
             maker.faults.append(fault)
             good = False

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _EMPTY = frozenset({"", "nan", "NaN", "<NA>", "#N/A", "null", "NULL"})
 SEPARATORS = ("|", ";", ",")  # the rarer a sign is inside a label, the earlier it is looked for
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_ONE_LABEL = "write one label a row"
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
 
 
@@ -42,6 +43,11 @@ def as_label(value: Any) -> str | None:
     raise ValueError
 
 
+def as_number(label: str) -> float | None:
+    """The number that a label is written as; None where it is none."""
+    return float(label) if _NUMBER.fullmatch(label) else None
+
+
 def read_label(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[str, Any]) -> bool:
     """One label: text, a whole number, or true and false."""
     assert raw.values is not None
@@ -50,7 +56,8 @@ def read_label(maker: RowMaker, f: Field, column: str, raw: Raw, fields: dict[st
         label = as_label(value)
     except ValueError:
         message = f"{kind_of(value)} ({shown(value, 40)}), expected one label: text or a whole number"
-        return maker.reject("wrong-type", message, raw, column, value, "write one label a row")
+        fix = "to estimate numbers, set task.problem_type: regression" if isinstance(value, float) else _ONE_LABEL
+        return maker.reject("wrong-type", message, raw, column, value, fix)
     if label is not None:
         named = _named(maker, label, column, raw)
         if named is None:

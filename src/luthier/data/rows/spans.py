@@ -134,16 +134,16 @@ def truth(value: Any) -> bool | None:
     return bool(value) if isinstance(value, (bool, int, float)) else None
 
 
-def examine(span: Span, context: str, file: str, line: int, place: str = "") -> tuple[Repair | None, Fault | None]:
+def examine(span: Span, context: str, file: str, line: int) -> tuple[Repair | None, Fault | None]:
     """A span against the text it lies in: (its corrected form, the fault that says so).
 
     (None, None): it is right. A Repair without a Fault: the file gives no start, and the words stand there.
     """
     if not isinstance(span.text, str):
         expected = "the answer's words as text"
-        return None, wrong_span(file, line, span.path, span.text, expected, place)
+        return None, wrong_span(file, line, span.path, span.text, expected)
     if not span.text.strip():
-        message = f"the answer is empty, expected its words (or no answer at all){place}"
+        message = "the answer is empty, expected its words (or no answer at all)"
         fix = "write an empty list of answers if there is none"
         return None, Fault("error", "empty-text", message, file, line, span.path, shown(span.text), fix)
     start = span.start
@@ -151,20 +151,20 @@ def examine(span: Span, context: str, file: str, line: int, place: str = "") -> 
         repair = find(context, span.text, 0)
         if repair is not None and repair.text == span.text:
             return repair, None
-        return repair, _absent(span, repair, file, line, place)
+        return repair, _absent(span, repair, file, line)
     if isinstance(start, bool) or not isinstance(start, (int, float)):
-        return None, wrong_span(file, line, span.start_path, start, "a whole number", place)
+        return None, wrong_span(file, line, span.start_path, start, "a whole number")
     whole = int(start) if isinstance(start, int) or (start == start and abs(start) < 1e15) else -1
     if isinstance(start, int) and start >= 0 and context.startswith(span.text, start):
         return None, None
     repair = find(context, span.text, whole)
     if repair is None or repair.text != span.text:
-        return repair, _absent(span, repair, file, line, place)
-    return repair, _misplaced(span, whole, context, repair, file, line, place)
+        return repair, _absent(span, repair, file, line)
+    return repair, _misplaced(span, whole, context, repair, file, line)
 
 
-def wrong_span(file: str, line: int, field: str, value: Any, expected: str, place: str = "") -> Fault:
-    message = f"{kind_of(value)} ({shown(value, 40)}), expected {expected}{place}"
+def wrong_span(file: str, line: int, field: str, value: Any, expected: str) -> Fault:
+    message = f"{kind_of(value)} ({shown(value, 40)}), expected {expected}"
     return Fault("error", "wrong-type", message, file, line, field, shown(value), "correct or remove this answer")
 
 
@@ -172,7 +172,7 @@ def _fix(file: str) -> str:
     return f"luthier check {file} --fix-offsets"
 
 
-def _misplaced(span: Span, start: int, context: str, repair: Repair, file: str, line: int, place: str) -> Fault:
+def _misplaced(span: Span, start: int, context: str, repair: Repair, file: str, line: int) -> Fault:
     """The words are in the context, but not where the file says."""
     expected = f'expected "{shown(span.text, 60)}" (found at {repair.start}{repair.why})'
     if isinstance(span.start, float):
@@ -184,10 +184,10 @@ def _misplaced(span: Span, start: int, context: str, repair: Repair, file: str, 
     else:
         points = context[start : start + len(span.text)]
         message = f'{span.start} points at "{shown(points, 60)}", {expected}'
-    return Fault("error", "offset", message + place, file, line, span.start_path, shown(span.start), _fix(file))
+    return Fault("error", "offset", message, file, line, span.start_path, shown(span.start), _fix(file))
 
 
-def _absent(span: Span, repair: Repair | None, file: str, line: int, place: str) -> Fault:
+def _absent(span: Span, repair: Repair | None, file: str, line: int) -> Fault:
     """The words are not in the context, or only in another spelling."""
     found = f'"{shown(span.text, 60)}" is not in the context'
     if repair is None:
@@ -198,7 +198,7 @@ def _absent(span: Span, repair: Repair | None, file: str, line: int, place: str)
     else:
         message = f'{found}, expected "{shown(repair.text, 60)}" (found at {repair.start}{repair.why})'
         fix = _fix(file)
-    return Fault("error", "answer-not-in-context", message + place, file, line, span.path, shown(span.text), fix)
+    return Fault("error", "answer-not-in-context", message, file, line, span.path, shown(span.text), fix)
 
 
 def find(context: str, text: str, start: int) -> Repair | None:

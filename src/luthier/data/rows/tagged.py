@@ -164,7 +164,7 @@ def _cut(maker: RowMaker, f: Field, column: str, text: str, raw: Raw, fields: di
             except Unreadable as error:
                 message = f"{kind_of(error.value)} ({shown(error.value, 40)}), expected {error.expected}"
                 return maker.reject("wrong-type", message, raw, error.field, error.value, "correct or remove it")
-            faults = list(examine(found, text, maker.file, raw.line, raw.place))
+            faults = list(examine(found, text, maker.file, raw.line))
             maker.faults += faults
             if faults:
                 return False

@@ -76,6 +76,18 @@ def join_rows(
     return joined, pairs
 
 
+def units(rows: Sequence[Row], form: Form, group_by: str | None) -> list[int] | None:
+    """Each row's unit, as the index of its first row: rows of one group, copies and near copies stand or fall together.
+
+    None where every row stands alone. `group_by` is a field that rows have, or None.
+    """
+    joined, _ = join_rows(rows, form, group_by)
+    roots = [joined.find(i) for i in range(len(rows))]
+    first: dict[int, int] = {}
+    found = [first.setdefault(root, i) for i, root in enumerate(roots)]
+    return None if len(first) == len(rows) else found
+
+
 def places_of(rows: Sequence[Row], form: Form, group_by: str | None) -> list[float]:
     """Each row's u in 0..1, from its group's value, or from what the model is given of it.
 

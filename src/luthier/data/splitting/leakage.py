@@ -69,13 +69,15 @@ def apply(
     form: Form,
     *,
     name: str = "test",
+    of: str = "training",
     group_by: str | None = None,
 ) -> tuple[list[Row], Finding | None]:
     """What the recipe's `data.leakage` says to do: the training rows to use, and a finding where something is
     shared.
 
     refuse: DataError if over 1 % of `other_rows` are in training (less is dropped from training); drop: every
-    training row that leaks is left out; report: nothing changes. `name` is what `other_rows` are called.
+    training row that leaks is left out; report: nothing changes. `name` is what `other_rows` are called, `of` what
+    `train_rows` are: validation rows must not be the test's either, for choices are made by them.
     """
     grouped_by, joined = _join(train_rows, other_rows, form, group_by)
     found = _seen(train_rows, other_rows, form, grouped_by, joined)
@@ -83,35 +85,36 @@ def apply(
         return list(train_rows), None
     share = len(found) / len(other_rows)
     if policy == "refuse" and share > TOLERATED:
-        raise DataError(_sentence(found, share, name), where=f"data.{name}", fix=_REMEDY)
+        raise DataError(_sentence(found, share, name, of), where=f"data.{name}", fix=_REMEDY)
     kinds = {kind: sum(leak["kind"] == kind for leak in found) for kind in ("exact", "near", "group")}
     numbers: dict[str, Any] = {"rows": len(found), "share": share, **kinds}
-    id = "leakage" if name == "test" else "leakage-validation"
+    id = "leakage-choices" if of == "validation" else "leakage" if name == "test" else "leakage-validation"
     ids = tuple(leak["row"] for leak in found)
     if policy == "report":
         severity: Literal["blocker", "warning"] = "blocker" if share > TOLERATED else "warning"
-        return list(train_rows), Finding(id, severity, _sentence(found, share, name), numbers, ids, _REMEDY)
+        return list(train_rows), Finding(id, severity, _sentence(found, share, name, of), numbers, ids, _REMEDY)
     taken = {joined.find(i) for i in range(len(train_rows), len(train_rows) + len(other_rows))}
     kept = [row for i, row in enumerate(train_rows) if joined.find(i) not in taken]
     numbers["dropped"] = len(train_rows) - len(kept)
     because = f"{len(found)} {name} rows ({share:.1%}) share them"
-    sentence = f"{numbers['dropped']} training rows were left out because {because}."
+    sentence = f"{numbers['dropped']} {of} rows were left out because {because}."
     if not kept:
-        raise DataError(f"every training row is also in {name}", where=f"data.{name}", fix="give different files")
+        raise DataError(f"every {of} row is also in {name}", where=f"data.{name}", fix="give different files")
     return kept, Finding(id, "note", sentence, numbers, ids, "")
 
 
 _REMEDY = (
-    "data.leakage: drop leaves these rows out of training; report goes on and says so in the verdict; "
+    "data.leakage: drop leaves these rows out of the other file; report goes on and says so in the verdict; "
     "or let luthier split: data.test: 0.1"
 )
 
 
-def _sentence(found: Sequence[Mapping[str, Any]], share: float, name: str) -> str:
+def _sentence(found: Sequence[Mapping[str, Any]], share: float, name: str, of: str) -> str:
     words = {"exact": "is also", "near": "is nearly the same as", "group": "shares its group with"}
     shown = "; ".join(f"{leak['place']} {words[leak['kind']]} {leak['train_place']}" for leak in found[:_EXAMPLES])
     more = f"; and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
-    return f"{len(found)} {name} rows ({share:.1%}) have been seen in training, expected none: {shown}{more}"
+    where = "have been seen in training" if of == "training" else "are among the validation rows, too"
+    return f"{len(found)} {name} rows ({share:.1%}) {where}, expected none: {shown}{more}"
 
 
 def _place(row: Row) -> str:
