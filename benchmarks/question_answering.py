@@ -154,7 +154,7 @@ def quality_trainer(s: Settings) -> Result:
     kind = TASKS["question-answering"]
     task = kind(kind.Options())
     task.learn(train)
-    tuned = Tuned(task, model.eval(), tokenizer, find_machine("float32"), TOKEN_BUDGET["cpu"])
+    tuned = Tuned(task, model.eval(), tokenizer, find_machine("float32"), TOKEN_BUDGET["cpu"], {})
     return {"train": len(train), "test": len(test), **task.score(test, tuned.answers(test))}
 
 
