@@ -191,8 +191,8 @@ def test_wrong_input_exits_2_with_a_message(luthier: Luthier, arguments: list[st
     [
         (errors.DataError("found", where="file", fix="do"), 2, "error: file: found\nFix: do\n"),
         (errors.ResourceError("the disk is full"), 4, "error: the disk is full\n"),
-        (errors.Interrupted("stopped at step 3", signal=signal.SIGINT), 130, "error: stopped at step 3\n"),
-        (errors.Interrupted("stopped at step 3", signal=signal.SIGTERM), 143, "error: stopped at step 3\n"),
+        (errors.Interrupted("stopped at step 3", signal=signal.SIGINT), 130, "stopped at step 3\n"),
+        (errors.Interrupted("stopped at step 3", signal=signal.SIGTERM), 143, "stopped at step 3\n"),
         (MemoryError(), 4, "memory ran out"),
         (OSError(28, "No space left on device", "/x"), 4, "the disk is full"),
         (PermissionError(13, "Permission denied", "/x/y"), 2, "error: /x/y: permission denied"),
@@ -384,7 +384,7 @@ def test_evaluate_on_other_data_warns_of_rows_it_trained_on(
 
 def test_compare(luthier: Luthier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first, second = made_run(tmp_path / "a"), made_run(tmp_path / "b")
-    line = Compared("a", 0.8, (0.7, 0.9), "use it", 10, 1.0, 10)
+    line = Compared("a", "macro_f1", 0.8, (0.7, 0.9), "use it", 10, 1.0, 10)
     asked: list[list[str]] = []
 
     def compare(runs: list[Run]) -> Comparison:

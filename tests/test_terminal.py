@@ -34,7 +34,7 @@ def step(number: int, *, loss: float = 0.5, examples: int = 16, seconds: float =
 
 def scored(number: int, score: float, *, best: bool) -> Scored:
     scores = {"accuracy": score + 0.01, "macro_f1": score}
-    return Scored(number, number / 10, 0.4, 0.6, score, best, scores)
+    return Scored(number, number / 10, 0.4, 0.6, score, best, "macro_f1", scores)
 
 
 # pace
@@ -84,6 +84,11 @@ def test_a_phase_tells_no_time_before_it_can() -> None:
     clock.now += 1.5
     assert pace.seconds_left(150, 200) == pytest.approx(2.0)
     assert pace.seconds_left(150, 0) is None
+    early = PhasePace(0, clock)
+    clock.now += 2
+    assert early.seconds_left(1, 1_000) is None  # neither a fiftieth of the work nor five seconds
+    clock.now += 3
+    assert early.seconds_left(1, 1_000) == pytest.approx(999 * 5)
     assert pace.seconds_left(250, 200) == 0.0
 
 
@@ -128,7 +133,7 @@ def test_quiet_progress_says_little_and_enough() -> None:
     lines = out.getvalue().splitlines()
     assert lines[:2] == [
         "checking the data ...",
-        "training 22.0 M of 22.7 M parameters on 16,000 examples, 1,000 steps",
+        "training 22 M of 22.7 M parameters on 16,000 examples, 1,000 steps",
     ]
     told = [line for line in lines if line.startswith("step ")]
     # Ten seconds apart at least, and 5 % of 1,000 steps or a minute: after 50 steps, then 100.
@@ -152,7 +157,7 @@ def test_quiet_progress_gives_a_sign_of_life_once_a_minute() -> None:
         listen(Phase("answering the test rows", done, 1_000_000))
     lines = out.getvalue().splitlines()
     assert len(lines) == 1 + 3
-    assert lines[1] == "answering the test rows: 60 of 1,000,000 rows, 277 h 45 min left"
+    assert lines[1] == "answering the test rows: 60 of 1,000,000 rows"  # over a day away: that is not foreseen
 
 
 def test_quick_phases_are_not_told_when_quiet() -> None:
@@ -184,7 +189,7 @@ def test_a_slow_phase_is_told_while_it_lasts() -> None:
         (Started(40, 40, 100, 10, 10), "training was already complete (40 steps)"),
         (scored(3, 0.5, best=False), "epoch 0.3: validation macro F1 50.0 %, loss 0.400, loss 0.600 on training rows"),
         (
-            Scored(3, 0.3, 4.094, 4.025, -4.094, False, {"loss": 4.094, "perplexity": 60.0}),
+            Scored(3, 0.3, 4.094, 4.025, -4.094, False, "loss", {"loss": 4.094, "perplexity": 60.0}),
             "epoch 0.3: validation loss 4.094, loss 4.025 on training rows",
         ),
     ],
@@ -405,16 +410,25 @@ def test_models_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_comparison_fits_and_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
-    first = Compared("0001-classification-full", 0.81, (0.79, 0.83), "use it", 22_700_000, 200.0, 10**9)
+    first = Compared("0001-classification-full", "macro_f1", 0.81, (0.79, 0.83), "use it", 22_700_000, 200.0, 10**9)
     second = Compared(
-        "0002-classification-lora", 0.8, (0.78, 0.82), "do not use it", 300_000, 90.0, 0, (-0.01, -0.03, 0.01)
+        "0002-classification-lora",
+        "macro_f1",
+        0.8,
+        (0.78, 0.82),
+        "do not use it",
+        300_000,
+        90.0,
+        0,
+        (-0.01, -0.03, 0.01),
     )
-    third = Compared("0003", None, None, "", 0, 0.0, 0, None, "not comparable: another task (x)")
+    third = Compared("0003", "f1", 0.4567, None, "", 0, 0.0, 0, None, "not comparable: another task (x)")
     printers.print_comparison(Comparison("macro_f1", (first, second, third)))
     said = capsys.readouterr().out
     fits(said)
     assert "−1.0 (−3.0 to +1.0)" in said
-    assert "0003: not comparable: another task (x)" in said
+    assert "0003: not comparable: another task (x); its F1 is 45.7 %" in said
+    assert said.count("45.7") == 1, "no other score under this one's name"
 
 
 def test_answers_hang_beside_their_mark(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,3 +35,13 @@ def test_the_comparison_can_be_left_out(recipe, tmp_path: Path) -> None:
     run = luthier.train({**made, "data": data}, out=tmp_path / "run")
     assert not (run.path / "without-made-rows").exists()
     assert "augmentation" not in {finding["id"] for finding in run.findings}
+
+
+def test_other_rows_are_scored_beside_baselines_that_learned_from_made_rows_too(recipe, data, tmp_path: Path) -> None:
+    made = recipe("question-answering", epochs=0.2)
+    settings = {**made["data"], "augment": [{"name": "unanswerable"}], "compare_augmented": False}
+    run = luthier.train({**made, "data": settings}, out=tmp_path / "run")
+    found = luthier.evaluate(run, str(data["question-answering"]))
+    learned = {line["id"] for line in read_jsonl(run.folder.splits) if line["split"] == "train"}
+    assert set(found["seen_in_training"]) == {row["id"] for row in read_jsonl(data["question-answering"])} & learned
+    assert set(found["baselines"]) == {"trivial", "classical", "untuned"}

@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 
 import luthier
 import tiny
-from luthier.errors import ModelError, RunError
+from luthier.errors import DataError, ModelError, RunError
 from luthier.files import read_jsonl
 from luthier.records import Row
+from luthier.run.earlier import replayed
+from luthier.tasks import TASKS
 
 
 def third_label(count: int) -> list[Row]:
@@ -128,3 +130,75 @@ def test_another_task_only_takes_the_model(recipe, first, tmp_path: Path) -> Non
     made = recipe("question-answering", epochs=0.5)
     run = luthier.train({**made, "model": str(first.path)}, out=tmp_path / "qa")
     assert not {finding["id"] for finding in run.findings} & {"continued", "forgot", "remembered"}
+
+
+def test_what_an_earlier_run_learned_is_never_scored_nor_its_test_learned(recipe, tmp_path: Path) -> None:
+    """The same rows, grown and split otherwise, over a chain of three runs; as they are and in other letters."""
+    rows = [{"id": row.id, **row.fields} for row in tiny.reviews(400)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:200]))
+    loud = [{**row, "id": f"loud {row['id']}", "text": row["text"].upper() + "!"} for row in rows]
+    (tmp_path / "grown.jsonl").write_text("".join(json.dumps(row) + "\n" for row in loud))
+    made = recipe(epochs=0.1)
+
+    def tuned(name: str, model: str, train: str, **data: Any) -> luthier.Run:
+        here = {**made, "model": model, "data": {"train": str(tmp_path / train), **data}}
+        return luthier.train(here, out=tmp_path / name)
+
+    one = tuned("one", made["model"], "rows.jsonl", test=0.1, validation=0.1)
+    two = tuned("two", str(one.path), "grown.jsonl", test=0.5, validation=0.2)
+    three = tuned("three", str(two.path), "rows.jsonl", test=0.4, validation=0.2)
+    splits = [{line["id"]: line["split"] for line in read_jsonl(run.folder.splits)} for run in (one, two, three)]
+    learned = {id for id, split in splits[0].items() if split == "train"}
+    tested = {id for id, split in splits[0].items() if split == "test"}
+    assert len(learned) > 100 and tested
+    assert {splits[1].get(f"loud {id}") for id in learned} == {"train"}
+    assert "train" not in {splits[1].get(f"loud {id}") for id in tested}
+    since = learned | {id[5:] for id, split in splits[1].items() if split == "train"}
+    assert not {id for id, split in splits[2].items() if split != "train"} & since
+    moves = json.loads(two.folder.data.read_text())["moves"]
+    assert any("one has learned from them" in move["why"] for move in moves)
+
+
+@pytest.mark.parametrize(("leakage", "ends"), [("refuse", "refused"), ("drop", "note"), ("report", "blocker")])
+def test_a_test_file_that_an_earlier_run_has_learned_from(recipe, newer, leakage, ends, tmp_path: Path) -> None:
+    rows = [{"id": row.id, **row.fields} for row in tiny.reviews(200)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe(epochs=0.1)
+    data = {"train": str(tmp_path / "rows.jsonl"), "test": 0.1, "validation": 0.1}
+    first = luthier.train({**made, "data": data}, out=tmp_path / "first")
+    data = {"train": str(newer), "test": str(tmp_path / "test.jsonl"), "validation": 0.1, "leakage": leakage}
+    asked = {**made, "model": str(first.path), "data": data}
+    if ends == "refused":
+        with pytest.raises(DataError, match="have been learned by first"):
+            luthier.train(asked, out=tmp_path / "run")
+        return
+    run = luthier.train(asked, out=tmp_path / "run")
+    (said,) = [finding for finding in run.findings if finding["id"] == "leakage"]
+    learned = sum(line["split"] == "train" for line in read_jsonl(first.folder.splits))
+    assert (said["severity"], said["numbers"]["rows"]) == (ends, learned)
+    assert run.evaluation["rows"] == (200 if leakage == "report" else 200 - learned)
+    forbidden = leakage == "report" and run.verdict["because"][0] == "leakage"
+    assert forbidden == (leakage == "report")
+
+
+def test_nothing_that_is_held_out_is_replayed() -> None:
+    """Not in other letters, not nearly, and no other question on a passage that is held out."""
+    kind = TASKS["classification"]
+    task = kind(kind.Options())
+    sentences = [f"the film number {i} was a great and rather long pleasure to watch" for i in range(9)]
+    old = [Row(f"o{i}", {"text": text, "label": "a"}) for i, text in enumerate(sentences)]
+    held = [Row("h", {"text": sentences[0].upper() + "!", "label": "a"})]
+    new = [Row("n", {"text": "quite another one", "label": "b"}) for _ in range(9)]
+    splits = {"train": new, "validation": [], "test": held}
+    assert "o0" not in {row.id for row in replayed(old, splits, task, None, 1.0, 7)}
+    assert {row.id for row in replayed(old, {**splits, "test": []}, task, None, 1.0, 7)} == {row.id for row in old}
+    kind = TASKS["question-answering"]
+    passage = "anna lives in berlin and ben in a small house near the sea"
+    asked = [
+        Row(id, {"question": f"where does {who} live ?", "context": passage, "answers": []})
+        for id, who in (("o1", "anna"), ("t1", "ben"))
+    ]
+    splits = {"train": [Row("n1", {"question": "who ?", "context": "carl sleeps", "answers": []})] * 4}
+    found = replayed(asked[:1], {**splits, "validation": [], "test": asked[1:]}, kind(kind.Options()), None, 1.0, 7)
+    assert found == []

@@ -465,3 +465,38 @@ def test_errors_are_ours() -> None:
     assert issubclass(Interrupted, LuthierError)
     with pytest.raises(LuthierError):
         luthier.load("there-is-no-such-run")
+
+
+def test_copies_are_one_unit_of_evidence(recipe, tmp_path: Path) -> None:
+    """Thirty texts, each there six times in other letters, are thirty rows of evidence, not a hundred and eighty."""
+    rows = []
+    for row in tiny.reviews(60):
+        for i, text in enumerate((row["text"], row["text"].upper(), row["text"] + " !", f"{row['text']}.")):
+            rows.append({"id": f"{row.id} {i}", "text": text, "label": row["label"]})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe(epochs=0.2)
+    made["data"] = {"train": str(tmp_path / "rows.jsonl"), "validation": 0.2, "test": 0.4}
+    run = luthier.train(made, out=tmp_path / "run")
+    lines = read_jsonl(run.folder.predictions / "test.jsonl")
+    assert run.evaluation["rows"] == len(lines) == 4 * run.evaluation["groups"]
+    assert len({line["group"] for line in lines}) == run.evaluation["groups"]
+
+
+@pytest.mark.parametrize("leakage", ["refuse", "drop", "report"])
+def test_validation_and_test_files_may_not_be_the_same_rows(recipe, data, leakage: str, tmp_path: Path) -> None:
+    rows = [{"id": f"h{row.id}", **row.fields} for row in tiny.reviews(200, seed=77)]
+    loud = [{**row, "id": f"loud {row['id']}", "text": row["text"].upper() + "!"} for row in rows[:60]]
+    (tmp_path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:100]))
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows[100:], *loud]))
+    made = recipe(epochs=0.2)
+    made["data"] = {"train": str(data["classification"]), "leakage": leakage}
+    made["data"] |= {name: str(tmp_path / f"{name}.jsonl") for name in ("validation", "test")}
+    if leakage == "refuse":
+        with pytest.raises(DataError, match=r"60 test rows .* are among the validation rows, too"):
+            luthier.train(made, out=tmp_path / "run")
+        return
+    run = luthier.train(made, out=tmp_path / "run")
+    (said,) = [finding for finding in run.findings if finding["id"] == "leakage-choices"]
+    assert said["severity"] == ("note" if leakage == "drop" else "blocker")
+    splits = [line["split"] for line in read_jsonl(run.folder.splits)]
+    assert splits.count("validation") == (40 if leakage == "drop" else 100) and splits.count("test") == 160

@@ -14,7 +14,14 @@ from .arguments import Json, Set, task_named
 
 
 def new(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="classification or question-answering.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            help="classification, token-classification, question-answering, generation, seq2seq, embedding or "
+            "pretraining.",
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="FILE", help="Your rows; its columns are detected and filled in."),

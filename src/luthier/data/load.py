@@ -256,7 +256,7 @@ class _Loader:
             return
         own = raw.values.get(maker.mapped.id) if maker.mapped.id else None
         if self._tags is not None and maker.mapped.layout == tagged.TOKENS:
-            self._waiting.append(_Waiting(fields, own, Raw(raw.line, None, (), raw.place, raw.lines)))
+            self._waiting.append(_Waiting(fields, own, Raw(raw.line, None, (), raw.lines)))
         else:
             self._add(fields, own, raw, name)
 
@@ -281,7 +281,7 @@ class _Loader:
             fault = Fault(
                 "warning",
                 "duplicate-id",
-                message + raw.place,
+                message,
                 name,
                 raw.line,
                 "id",

@@ -17,8 +17,9 @@ import numpy as np
 
 from luthier.data import load
 from luthier.errors import DataError, LuthierError
+from luthier.methods import METHODS
 from luthier.records import Form, Row
-from luthier.tasks import TASKS, Task
+from luthier.tasks import TASKS, Task, make_task
 from luthier.training.events import Event, Phase
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def suggest(
     some = [rows[int(i)] for i in sorted(spread)]
     texts = [text for row in some for text in _texts(row, kind.form)]
     language = language or _language(texts)
-    fit, left_out = _filtered(_candidates(method), kind, memory, language)
+    fit, left_out = _filtered(_candidates(method), kind, method, memory, language)
     here = [one for one in fit if one.here]
     for number, one in enumerate(here):
         emit(Phase("probing the models on this disk", number, len(here), "models"))
@@ -169,13 +170,14 @@ def _family(path: str | None, summary: str) -> str:
 
 
 def _filtered(
-    candidates: Sequence[Candidate], task: Task, memory: int | None, language: str
+    candidates: Sequence[Candidate], task: Task, method: str, memory: int | None, language: str
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    asked = type(task).tell is not Task.tell
+    way = METHODS[method](METHODS[method].Options())
     fit, left_out = [], []
     for one in candidates:
-        if one.kind not in task.kinds and not (asked and one.kind != "encoder"):
-            left_out.append((one.name, f"its kind, {one.kind}, cannot do {task.name}"))
+        as_done = make_task(task.options, one.kind, way)
+        if one.kind not in (way.kinds if way.own_head else as_done.kinds & way.kinds):
+            left_out.append((one.name, f"its kind, {one.kind}, cannot do {task.name} with {method}"))
         elif memory is not None and one.memory > memory:
             left_out.append(
                 (

@@ -12,9 +12,9 @@ from luthier import config
 from luthier.data import DataOptions, leaks
 from luthier.data.splitting.leakage import TOLERATED
 from luthier.errors import DataError, LuthierError, ModelError, RunError
-from luthier.files import publish, read_json, sha256_of
+from luthier.files import publish, read_json, read_jsonl, sha256_of
 from luthier.methods import METHODS
-from luthier.records import Answer, Fault, Finding, Row, content_hash
+from luthier.records import SPLITS, Answer, Fault, Finding, Row, content_hash
 from luthier.runs import RunFolder
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
@@ -67,7 +67,9 @@ class Earlier:
                     where=str(self.folder.path),
                     fix="put them back, or set train.forgetting: distill, which needs no old rows",
                 )
-            self.splits = prepared.splits
+            places = {line["id"]: line["split"] for line in read_jsonl(self.folder.splits)}  # moves included
+            rows = [row for name in SPLITS for row in prepared.splits[name]]
+            self.splits = {name: [row for row in rows if places.get(row.id) == name] for name in SPLITS}
         return self.splits[split]
 
     def learned(self, emit: Callable[[Event], None]) -> list[Row]:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
 from luthier.data import units
-from luthier.errors import Interrupted, LuthierError, ModelError, RunError
+from luthier.errors import Interrupted, LuthierError, RunError
 from luthier.files import clean_staging, publish, read_jsonl, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Finding, Row
 from luthier.runs import RunFolder
 from luthier.serve import answer_examples
-from luthier.tasks import TASKS, Task, Work, make_task
+from luthier.tasks import TASKS, Task, Work
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
-from .earlier import Earlier, added_finding, earlier_run, keep_apart, replayed
+from .base_model import find_base, fitted_task
+from .earlier import Earlier, added_finding, keep_apart, replayed
 from .prepare import Prepared, group_field, prepare, refuse_errors, split_lines
 from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe
@@ -51,7 +52,8 @@ class Job:
     untuned_state: dict[str, Any]  # what was chosen for the untuned model, as `task.state` is for the tuned one
     trained_parameters = 0
     parameters = 0
-    earlier: Earlier | None = None  # the run that this one goes on from, if it goes on with the same task
+    begun_from: Earlier | None = None  # the run whose model this one begins with
+    earlier: Earlier | None = None  # the same, if it goes on with the same task
     replayed: Sequence[Row] = ()  # old rows among the training examples
     without: RunFolder | None = None  # the same run without made rows
 
@@ -101,49 +103,23 @@ class Job:
         self.prove(answers, untuned)
 
     def find_model(self) -> None:
-        from luthier.models import load_tokenizer, resolve
+        from luthier.models import load_tokenizer
 
         self.emit(Phase("finding the model"))
-
-        def say(text: str) -> None:
-            self.emit(Phase(text))
-
-        new = self.recipe.model == NEW
-        earlier = None if new else earlier_run(self.recipe.model, self.base)
-        if earlier is not None and earlier.task == self.recipe.task.name:
-            self.earlier = earlier
-        fetching = self.progress("fetching the model", "bytes")
-        if new:
-            source = self.make_model()
-        elif earlier is not None:
-            source = earlier.source(self.emit)
-        else:
-            source = resolve(self.recipe.model, base=self.base, say=say, progress=fetching)
         settings = self.recipe.method
         if getattr(settings, "prompt", ""):  # a file, found from the recipe's folder
             settings = settings.model_copy(update={"prompt": absolute(settings.prompt, self.base)})
             self.recipe = self.recipe.model_copy(update={"method": settings})
         self.method = METHODS[settings.name](settings)
-        self.task = make_task(self.recipe.task, source.kind, self.method)
-        # A head of the method's own stands on the features of any backbone.
-        kinds = self.method.kinds if self.method.own_head else self.task.kinds & self.method.kinds
-        if source.kind not in kinds:
-            raise ModelError(
-                f"it is a {source.kind} ({source.architecture}); {self.task.name} with {self.method.name} needs an "
-                f"{' or '.join(sorted(kinds))}",
-                where=self.recipe.model,
-                fix="model: minilm is an encoder; `luthier models list` shows the kind of each",
-            )
-        longest, front = self.task.options.max_length, self.method.offset
-        if source.max_length is not None and longest + front > source.max_length:
-            added = f" and {front} virtual tokens stand in front" if front else ""
-            raise ModelError(
-                f"task.max_length is {longest}{added}, but the model reads at most {source.max_length} tokens",
-                where=self.recipe.model,
-                fix=f"task.max_length: {source.max_length - front}",
-            )
-        self.source = source
-        self.tokenizer = self.task.prepare(load_tokenizer(source), source)
+        if self.recipe.model == NEW:
+            self.source = self.make_model()
+        else:
+            fetching = self.progress("fetching the model", "bytes")
+            self.source, self.begun_from = find_base(self.recipe.model, self.base, self.emit, progress=fetching)
+            if self.begun_from is not None and self.begun_from.task == self.recipe.task.name:
+                self.earlier = self.begun_from
+        self.task = fitted_task(self.recipe.task, self.source, self.method, self.recipe.model)
+        self.tokenizer = self.task.prepare(load_tokenizer(self.source), self.source)
 
     def make_model(self) -> Source:
         """A model from nothing: its vocabulary is that of the training rows, so these are read first."""
@@ -191,7 +167,9 @@ class Job:
         data = self.recipe.data
         here = {name: absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
         model = absolute(self.recipe.model, self.base)
-        if self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
+        if self.begun_from is not None:
+            model = str(self.begun_from.folder.path.resolve())
+        elif self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
         written = self.recipe.model_copy(update={"data": data.model_copy(update=here), "model": model})
         write_text(self.folder.recipe, config.dump(written))

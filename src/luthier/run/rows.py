@@ -8,11 +8,12 @@ from typing import Any
 
 from luthier.errors import DataError, RecipeError
 from luthier.methods import METHODS
+from luthier.models.scratch import NEW
 from luthier.records import SPLITS
-from luthier.tasks import make_task
 from luthier.tasks.preview import preview as rows_shown
 from luthier.training.events import Event, Phase
 
+from .base_model import find_base, fitted_task
 from .prepare import prepare, sentence
 from .recipe import Recipe, read
 
@@ -29,16 +30,22 @@ def preview(
 
     Nothing is fetched. DataError where the split holds no row; errors in other rows are only counted.
     """
-    from luthier.models import load_tokenizer, resolve
+    from luthier.models import load_tokenizer
 
     emit = listen or (lambda event: None)
     if split not in SPLITS:
         raise RecipeError(f'there is no split "{split}"', where="preview", fix=f"one of {', '.join(SPLITS)}")
     checked, base = read(recipe, overrides)
+    if checked.model == NEW:
+        raise RecipeError(
+            "a model from nothing has no tokens before it is made",
+            where="model",
+            fix="preview with an existing model (--set model=minilm) to see how rows are read",
+        )
     emit(Phase("finding the model"))
-    source = resolve(checked.model, base=base, fetch_missing=False)
+    source, _ = find_base(checked.model, base, emit, fetch_missing=False)
     method = METHODS[checked.method.name](checked.method)
-    task = make_task(checked.task, source.kind, method)
+    task = fitted_task(checked.task, source, method, checked.model)
     tokenizer = task.prepare(load_tokenizer(source), source)
     prepared = prepare(checked.data, task, base, tokenizer, emit)
     if not prepared.splits[split]:

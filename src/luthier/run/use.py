@@ -25,6 +25,7 @@ from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
 from .augment import read_made
+from .base_model import find_base
 from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, group_field, prepare, sentence
 from .prove import baselines
@@ -193,12 +194,11 @@ def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]
     import torch
 
     from luthier.methods import METHODS
-    from luthier.models import resolve
     from luthier.serve import answer_rows
 
     torch.manual_seed(recipe.seed)
     model_name = str(run.folder.start) if recipe.model == NEW else recipe.model
-    source = resolve(model_name, base=Path(run.status().get("base", ".")))
+    source, _ = find_base(model_name, Path(run.status().get("base", ".")), lambda event: None)
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
     own = dict(tuned.model.named_buffers())
@@ -295,9 +295,9 @@ def _report(prepared: Prepared) -> dict[str, Any]:
 def _tokenizer_here(model: str, base: Path) -> Any:
     """The model's tokenizer if it is on this machine: a check fetches nothing."""
     from luthier.errors import ModelError
-    from luthier.models import load_tokenizer, resolve
+    from luthier.models import load_tokenizer
 
     try:
-        return load_tokenizer(resolve(model, base=base, fetch_missing=False))
+        return load_tokenizer(find_base(model, base, lambda event: None, fetch_missing=False)[0])
     except ModelError:
         return None

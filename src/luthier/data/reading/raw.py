@@ -32,7 +32,6 @@ class Raw:
     line: int
     values: dict[str, Any] | None
     faults: Sequence[Fault] = ()
-    place: str = ""
     lines: Sequence[int] = ()
 
 
