@@ -132,7 +132,7 @@ def test_another_task_only_takes_the_model(recipe, first, tmp_path: Path) -> Non
     assert not {finding["id"] for finding in run.findings} & {"continued", "forgot", "remembered"}
 
 
-def test_what_an_earlier_run_learned_is_never_scored_nor_its_test_learned(recipe, tmp_path: Path) -> None:
+def test_what_an_earlier_run_learned_is_never_scored_nor_its_test_learned(recipe, newer, tmp_path: Path) -> None:
     """The same rows, grown and split otherwise, over a chain of three runs; as they are and in other letters."""
     rows = [{"id": row.id, **row.fields} for row in tiny.reviews(400)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:200]))
@@ -147,7 +147,10 @@ def test_what_an_earlier_run_learned_is_never_scored_nor_its_test_learned(recipe
     one = tuned("one", made["model"], "rows.jsonl", test=0.1, validation=0.1)
     two = tuned("two", str(one.path), "grown.jsonl", test=0.5, validation=0.2)
     three = tuned("three", str(two.path), "rows.jsonl", test=0.4, validation=0.2)
-    splits = [{line["id"]: line["split"] for line in read_jsonl(run.folder.splits)} for run in (one, two, three)]
+    between = tuned("between", str(one.path), str(newer), test=0.1, validation=0.1)
+    last = tuned("last", str(between.path), "rows.jsonl", test=0.5, validation=0.2)
+    runs = (one, two, three, last)
+    splits = [{line["id"]: line["split"] for line in read_jsonl(run.folder.splits)} for run in runs]
     learned = {id for id, split in splits[0].items() if split == "train"}
     tested = {id for id, split in splits[0].items() if split == "test"}
     assert len(learned) > 100 and tested
@@ -155,6 +158,7 @@ def test_what_an_earlier_run_learned_is_never_scored_nor_its_test_learned(recipe
     assert "train" not in {splits[1].get(f"loud {id}") for id in tested}
     since = learned | {id[5:] for id, split in splits[1].items() if split == "train"}
     assert not {id for id, split in splits[2].items() if split != "train"} & since
+    assert not {id for id, split in splits[3].items() if split != "train"} & learned
     moves = json.loads(two.folder.data.read_text())["moves"]
     assert any("one has learned from them" in move["why"] for move in moves)
 

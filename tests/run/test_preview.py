@@ -29,7 +29,7 @@ def recipe(place: Path, model: str, task: str, lines: list[dict[str, Any]], **op
     file = place / f"{task}.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
     data = {"train": str(file), "validation": 0.0, "test": 0.0}
-    return {"model": str(place / model), "task": {"name": task, **options}, "data": data}
+    return {"model": str(place / model), "task": {"name": task, "max_length": 256, **options}, "data": data}
 
 
 def text(example: dict[str, Any], mark: str | None = None) -> str:
@@ -115,10 +115,10 @@ def test_a_row_that_cannot_be_shown_says_why(made: Path) -> None:
 
 def test_on_a_terminal_and_on_paper(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
-        {"prompt": "say it \x1b[31m in red " + "the cat " * 400, "completion": "so it is ."},
+        {"prompt": "say it \x1b[31m in red " + "the cat " * 210, "completion": "so it is ."},
         {"prompt": "where does the very long name live ?", "completion": "in rome ."},
     ]
-    found = preview(recipe(made, "llama", "generation", lines, max_length=2000))
+    found = preview(recipe(made, "llama", "generation", lines, max_length=512))
 
     def shown(terminal: bool) -> list[str]:
         from rich.console import Console
@@ -141,7 +141,7 @@ def test_on_a_terminal_and_on_paper(made: Path, monkeypatch: pytest.MonkeyPatch)
     assert "\x1b" not in whole
     assert "\\x1b[31m in red" in whole
     assert "characters ...]" in whole
-    assert whole.count("the cat") < 250
+    assert whole.count("the cat") < 200
     colour = "\n".join(shown(terminal=True))
     assert "\x1b[1;32mso it is .<|im_end|>" in colour
     assert "{+" not in colour

@@ -172,3 +172,8 @@ def _items(tree: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
     elif isinstance(tree, list):
         for value in tree:
             yield from _items(value, depth + 1)
+
+
+def a_kind(kind: str) -> str:
+    """A kind of model in a sentence: "an encoder", "a decoder"."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -13,6 +13,7 @@ from luthier.data import load
 from luthier.data.splitting.content import plain
 from luthier.errors import DataError, ModelError
 from luthier.files import read_jsonl
+from luthier.models.kinds import a_kind
 from luthier.records import Field, Finding, Form, Row
 from luthier.runs import RunFolder
 from luthier.tasks import Task
@@ -46,7 +47,7 @@ class Makers:
             self.emit(Phase(f"loading {name} for augmentation"))
             source = resolve(name, base=self.base, say=lambda text: self.emit(Phase(text)))
             if source.kind != kind:
-                raise ModelError(f"it is a {source.kind}, expected a {kind}", where=f"data.augment: {name}")
+                raise ModelError(f"it is {a_kind(source.kind)}, expected {a_kind(kind)}", where=f"data.augment: {name}")
             model = load_pretrained(source, getattr(transformers, auto_class))
             self._loaded = (name, model.to(self.machine.device).eval(), load_tokenizer(source))
         return self._loaded[1], self._loaded[2]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
 from luthier.methods import Method
+from luthier.models.kinds import a_kind
 from luthier.tasks import Task, make_task
 from luthier.training.events import Event, Phase
 
@@ -38,11 +39,11 @@ def find_base(
 def fitted_task(options: Any, source: Source, method: Method, model: str) -> Task:
     """The task as this model and method can do it; ModelError where the kind or the length does not fit."""
     task = make_task(options, source.kind, method)
-    is_a = f"it is {_a(source.kind)} ({source.architecture})"
+    is_a = f"it is {a_kind(source.kind)} ({source.architecture})"
     # A head of the method's own stands on the features of any backbone.
     kinds = method.kinds if method.own_head else task.kinds & method.kinds
     if source.kind not in kinds:
-        needs = f"{task.name} with {method.name} needs {' or '.join(_a(kind) for kind in sorted(kinds))}"
+        needs = f"{task.name} with {method.name} needs {' or '.join(a_kind(kind) for kind in sorted(kinds))}"
         if not method.trains:
             needs = f"{method.name} asks a model in words, which a decoder or encoder-decoder can answer"
         example = "minilm is an encoder" if "encoder" in kinds else "smollm2-135m-instruct is a decoder"
@@ -60,7 +61,3 @@ def fitted_task(options: Any, source: Source, method: Method, model: str) -> Tas
             fix=f"task.max_length: {source.max_length - front}",
         )
     return task
-
-
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -100,14 +100,7 @@ class Earlier:
         if not (merged / "config.json").is_file():
             say(Phase(f"merging the adapter of {self.name} into its base model"))
             tuned = self._tuned()
-            try:
-                whole = method(method.Options(**self.settings["method"])).merge(tuned.model)
-            except NotImplementedError:
-                raise ModelError(
-                    f"it was tuned with {method.name}, which cannot be merged into its base model",
-                    where=str(self.folder.path),
-                    fix="go on from a run of method full or lora, or train anew on all rows",
-                ) from None
+            whole = method(method.Options(**self.settings["method"])).merge(tuned.model)
 
             def write(place: Path) -> None:
                 whole.save_pretrained(place)  # type: ignore[operator]
@@ -169,7 +162,9 @@ def keep_apart(
     try:
         learned = earlier.learned(emit)
         scored = earlier.rows("test", emit)
-    except LuthierError:
+    except LuthierError as error:
+        said = f"Whether rows that are scored here were learned before cannot be told: {error.found}."
+        prepared.findings.append(Finding("old-rows-gone", "warning", said))
         return
     emit(Phase(f"looking for rows that {earlier.name} has learned from"))
     splits = prepared.splits
@@ -187,20 +182,23 @@ def keep_apart(
         )
         id = "leakage" if name == "test" else "leakage-validation"
         if options.leakage == "refuse" and share > TOLERATED:
-            error = DataError(said, where=f"data.{name}", fix="take them out of that file, or data.leakage: drop does")
-            prepared.refusal = error
-            prepared.faults.append(Fault("error", "leak", error.found, error.where, fix=error.fix))
+            refusal = DataError(
+                said, where=f"data.{name}", fix="take them out of that file, or data.leakage: drop does"
+            )
+            prepared.refusal = refusal
+            prepared.faults.append(Fault("error", "leak", refusal.found, refusal.where, fix=refusal.fix))
         elif options.leakage == "report":
             severity: Any = "blocker" if share > TOLERATED else "warning"
             prepared.findings.append(Finding(id, severity, f"{said}.", {"rows": len(some), "share": share}))
         else:
             splits[name] = [row for row in splits[name] if row.id not in seen]
             prepared.findings.append(Finding(id, "note", f"{said}; they were left out.", {"rows": len(some)}))
-    held = {leak["row"] for leak in leaks(scored, splits["train"], task.form, options.group_by)}
-    if held:
-        some = [row for row in splits["train"] if row.id in held]
-        to = "" if isinstance(options.test, str) or not options.test else "test"
-        _move(prepared, some, "train", to, f"{earlier.name} is scored on them")
+    for name in ("train", "validation"):
+        held = {leak["row"] for leak in leaks(scored, splits[name], task.form, options.group_by)}
+        if held and not (name == "validation" and isinstance(options.validation, str)):
+            to = "" if isinstance(options.test, str) or not options.test else "test"
+            some = [row for row in splits[name] if row.id in held]
+            _move(prepared, some, name, to, f"{earlier.name} is scored on them")
 
 
 def _move(prepared: Prepared, rows: Sequence[Row], before: str, after: str, why: str) -> None:

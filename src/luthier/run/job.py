@@ -488,7 +488,9 @@ class Job:
         try:
             old, test = (self.earlier.rows(name, self.emit) for name in ("train", "test"))
         except LuthierError as error:
-            return [Finding("old-rows-gone", "warning", f"What it has forgotten cannot be told: {error.found}.")]
+            said = f"What it has forgotten cannot be told: {error.found}."
+            told = any(finding.id == "old-rows-gone" for finding in self.prepared.findings)
+            return [] if told else [Finding("old-rows-gone", "warning", said)]
         new = self.prepared.splits["train"]
         findings = [added_finding(self.earlier, self.task, old, new, len(self.replayed))]
         if test:

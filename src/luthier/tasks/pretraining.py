@@ -105,11 +105,12 @@ class Pretraining(LanguageTask):
     def prepare(self, tokenizer: PreTrainedTokenizerBase, source: Source) -> PreTrainedTokenizerBase:
         """The objective follows from the model's kind; for masked tokens the place of the head is looked up."""
         from luthier.engine.language.masking import masked_head
+        from luthier.models.kinds import a_kind
 
         fits = OF_KIND[source.kind]
         if self.options.objective not in ("auto", fits):
             raise ModelError(
-                f"it is a {source.kind} ({source.architecture}), which is trained on {fits} tokens",
+                f"it is {a_kind(source.kind)} ({source.architecture}), which is trained on {fits} tokens",
                 where=f"task.objective: {self.options.objective}",
                 fix=f"task.objective: {fits}, or another model",
             )
