@@ -476,6 +476,7 @@ class Job:
             verdict=verdict.word,
             peak_memory=peak,
             trained_parameters=self.trained_parameters,
+            parameters=self.parameters,
         )
 
     def what_was_kept(self) -> list[Finding]:
