@@ -382,7 +382,7 @@ class Job:
             taught = with_teacher(self.model, self.task, train, self.machine, self.budget, progress)
             self.examples["train"] = taught
             old = len(self.earlier.state.get("labels", ())) if self.earlier else 0
-            return Distilled(self.task, options.strength, old or self.task.head().outputs), None
+            return Distilled(self.task, options.weight, old or self.task.head().outputs), None
         if options.method == "ewc":
             assert self.earlier is not None
             rows = self.earlier.rows("train", self.emit)
