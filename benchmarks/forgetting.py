@@ -30,7 +30,7 @@ DESKS = 4
 LEAST_LOST = 0.03  # of accuracy, by plain tuning: with less there is nothing to remedy
 
 
-def topics(s: Settings, first: bool) -> list[Row]:
+def subjects(s: Settings, first: bool) -> list[Row]:
     """The rows of half of the articles: a question, and the desk that answers for the article."""
     articles = measure.squad(s["data"], unanswerable=True)
     half, found = len(articles) // 2, []
@@ -50,7 +50,7 @@ def _run(s: Settings, first: bool, model: str, **train: Any) -> luthier.Run:
     recipe = {
         "model": model,
         "task": {"name": "classification", "max_length": 64},
-        "data": {"train": ours.write(place / f"{first}.jsonl", topics(s, first)), "validation": 0.1, "test": 0.25},
+        "data": {"train": ours.write(place / f"{first}.jsonl", subjects(s, first)), "validation": 0.1, "test": 0.25},
         "train": {"epochs": s["epochs"], "batch_size": 16, **train},
         "seed": s["seed"],
     }
@@ -61,7 +61,7 @@ def _score(s: Settings, run: luthier.Run, first: bool, split_by: str) -> tuple[f
     """Accuracy on the test rows of a run, and how many they are."""
     lines = (Path(s["folder"]) / split_by / "splits.jsonl").read_text("utf-8").splitlines()
     held = {line["id"] for line in map(json.loads, lines) if line["split"] == "test"}
-    rows = [row for row in topics(s, first) if row.id in held]
+    rows = [row for row in subjects(s, first) if row.id in held]
     tuned = run.tuned("float32")
     return tuned.task.score(rows, tuned.answers(rows))["accuracy"], len(rows)
 
@@ -72,7 +72,7 @@ def learn_first(s: Settings) -> Result:
 
 
 def learn_next(s: Settings) -> Result:
-    """Accuracy on the first topics after the next were learned, among all labels, and on the next topics."""
+    """Accuracy on the first subjects after the next were learned, and on the next."""
     settings = WAYS[s["way"]][1]
     run = _run(s, False, str(Path(s["folder"]) / "first"), **({"forgetting": settings} if settings else {}))
     old, new = _score(s, run, True, "first")[0], _score(s, run, False, s["way"])[0]
@@ -110,16 +110,15 @@ def compare(args: Namespace, settings: Settings) -> int:
         for way, (title, _) in WAYS.items()
     ]
     demands = Demands()
-    demands.add("accuracy on the first topics that plain tuning loses", mean(lost["none"]), LEAST_LOST)
+    demands.add("accuracy on the first subjects that plain tuning loses", mean(lost["none"]), LEAST_LOST)
     for way in list(WAYS)[1:]:
         demands.add(f"what plain tuning loses - what {way} loses", mean(lost["none"]) - mean(lost[way]), 0, sign=">")
     body = (
-        f"{args.seeds} seeds. 8 topics first, {mean(before):.3f} of their test questions right; then 8 others, both "
-        f"tuned in full for {args.epochs:g} epochs on {args.rows} questions a topic, of which a quarter is scored "
-        f"({first['rows']} in all) and a tenth chooses the checkpoint. After the second step an answer may be any of "
-        "the 16.\n\n"
+        f"{args.seeds} seeds. 8 subjects first, {mean(before):.3f} of their test questions right; then 8 others, both "
+        f"tuned in full for {args.epochs:g} epochs on {args.rows} questions a subject, of which a quarter is scored "
+        f"({first['rows']} in all) and a tenth chooses the checkpoint.\n\n"
     )
-    header = ("second step", "first topics", "lost", "deviation", "every seed", "next topics", "seconds")
+    header = ("second step", "first subjects", "lost", "deviation", "every seed", "next subjects", "seconds")
     body += measure.table(header, rows)
     return measure.finish(args.page, "forgetting", body, started, demands)
 
@@ -128,7 +127,7 @@ def main() -> int:
     measure.child(SIDES)
     parser = measure.options(__doc__)
     measure.add_squad(parser)
-    parser.add_argument("--rows", type=int, default=160, help="questions a topic")
+    parser.add_argument("--rows", type=int, default=160, help="questions a subject")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, default=3)
     args = parser.parse_args()

@@ -24,10 +24,9 @@ def climb(s: Settings) -> Result:
 
     articles = measure.squad(s["data"])
     cut = measure.TRAIN_ARTICLES
-    known, unseen = measure.joined(articles[:cut]), measure.joined(articles[cut:])
-    drawn = measure.drawn(known, s["rows"] + s["validation_rows"])
-    splits = {"train": drawn[: s["rows"]], "validation": drawn[s["rows"] :]}
-    splits["test"] = measure.drawn(unseen, s["test_rows"])
+    parts = {"train": articles[: cut - 1], "validation": articles[cut - 1 : cut], "test": articles[cut:]}
+    sizes = {"train": s["rows"], "validation": s["validation_rows"], "test": s["test_rows"]}
+    splits = {name: measure.drawn(measure.joined(parts[name]), sizes[name]) for name in parts}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         data = {split: ours.write(place / f"{split}.jsonl", rows) for split, rows in splits.items()}

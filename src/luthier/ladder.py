@@ -107,7 +107,10 @@ def climb(
     ladder = Ladder(folder, task.name, task.primary, rungs)
     finished = [rung for rung in rungs if rung.state == "finished"]
     if not finished:
-        why = "; ".join(f"{rung.name}: {rung.note}" for rung in rungs)
+        by_note: dict[str, list[str]] = {}
+        for rung in rungs:
+            by_note.setdefault(rung.note, []).append(rung.name)
+        why = "; ".join(f"{', '.join(names)}: {note}" for note, names in by_note.items())
         raise RunError(f"no rung could be finished ({why})", where=str(folder), fix="correct what is said there")
     ladder.facts = _facts(finished, task.primary)
     write_json(folder / "ladder.json", ladder.as_json())
