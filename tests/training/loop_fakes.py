@@ -110,6 +110,7 @@ def make(
         folder=folder,
         learned=learned,
         score=score if scored else None,
+        watched="score",
         fixed={"seed": seed},
     )
 

@@ -57,6 +57,7 @@ def training(
         folder=folder,
         learned=learned,
         score=None,
+        watched="loss",
         fixed={},
     )
 
