@@ -214,7 +214,7 @@ def test_a_file_beside_the_recipe_is_the_template(llama: Path, tmp_path: Path, m
     )
     write(own, tiny.chats(4))
     (own / "recipe.yaml").write_text(
-        f"model: {llama}\ntask:\n  name: generation\n  chat_template: mine.jinja\n"
+        f"model: {llama}\ntask:\n  name: generation\n  chat_template: mine.jinja\n  max_length: 512\n"
         "data:\n  train: chats.jsonl\n  validation: 0.0\n  test: 0.0\n"
     )
     monkeypatch.chdir(tmp_path)
