@@ -337,6 +337,32 @@ def test_frozen_weights_that_are_held_in_bf16_write_the_same(name: str) -> None:
     assert np.abs(weighed(model, name, some, TEXTS, machine=BF16) - shares).max() < 1e-5
 
 
+@pytest.mark.parametrize("name", ("llama", "gpt2", "t5"))
+def test_a_penalty_for_repetition_is_that_of_transformers_for_each_prompt_alone(
+    name: str, sizes: dict[str, int]
+) -> None:
+    """Whatever stands beside a row, and whatever its padding: the pad of some tokenizers is the token that ends."""
+    model, some = make(name), ids_of(name, 8)
+    settings = {
+        "max_new_tokens": 12,
+        "do_sample": False,
+        "repetition_penalty": 1.8,
+        "eos_token_id": 3,
+        "pad_token_id": 3,
+    }
+    for rows in (1, 3, 8):
+        sizes["rows"] = rows
+        said = say(model, name, some, max_new_tokens=12, repetition_penalty=1.8, stop_ids=[3])
+        for prompt, one in zip(some, said):
+            ids = torch.tensor(prompt.astype(np.int64))[None]
+            with torch.no_grad():
+                made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist()
+            new = made[1:] if name == "t5" else made[ids.shape[1] :]
+            assert list(one.ids) == [token for token in new if token != 3]
+    plain = say(model, name, some, max_new_tokens=12, stop_ids=[3])
+    assert [one.ids for one in plain] != [one.ids for one in said], "or this proves nothing"
+
+
 def test_nothing_to_write_is_nothing_written() -> None:
     model = make("llama")
     assert say(model, "llama", []) == []

@@ -228,8 +228,7 @@ class Generation(LanguageTask):
         settings = {"eos_token_id": stops, "pad_token_id": stops[-1]} if stops else {}
         GenerationConfig(
             do_sample=False,
-            num_beams=self.options.num_beams,
-            max_new_tokens=self.options.max_new_tokens,
+            **self.writing(),
             **settings,
         ).save_pretrained(folder)
 

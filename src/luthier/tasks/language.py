@@ -39,6 +39,13 @@ class LanguageOptions(TaskOptions):
         description="tokens of a written answer; one that has not ended by then is cut off",
     )
     num_beams: int = Setting(1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time")
+    repetition_penalty: float = Setting(
+        1.0,
+        ge=1,
+        le=5,
+        description="above 1, what stands in the question or was written is less likely to be written again: small "
+        "models else go round in circles; 1.1 to 1.3 is usual",
+    )
     packing: Literal["auto", "on", "off"] = Setting(
         "auto",
         description="several rows in one, none seeing another; auto: where rows of like length leave much padding",
@@ -155,7 +162,9 @@ class LanguageTask(Task):
 
     def writing(self) -> Mapping[str, Any]:
         """How answers are written: settings of `engine.generation.write`."""
-        return {"max_new_tokens": self.options.max_new_tokens, "num_beams": self.options.num_beams}
+        o = self.options
+        penalty = {"repetition_penalty": o.repetition_penalty} if o.repetition_penalty != 1.0 else {}
+        return {"max_new_tokens": o.max_new_tokens, "num_beams": o.num_beams, **penalty}
 
     def _to_write(self, rows: Sequence[Row]) -> list[int]:
         """Indices of the rows whose answer is written out: of those with an expected one, evenly spread."""

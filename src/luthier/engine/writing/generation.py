@@ -47,6 +47,7 @@ def write(
     max_new_tokens: int,
     num_beams: int = 1,
     length_penalty: float = 1.0,
+    repetition_penalty: float = 1.0,
     allowed: Sequence[Allowed | None] | None = None,
     machine: Machine,
     token_budget: int,
@@ -57,8 +58,10 @@ def write(
 
     A decoder goes on from the prompt; an encoder-decoder reads it and begins an answer. Greedy with one beam; with
     more a `length_penalty` above 0 favours long answers (a sum of log-probabilities is divided by length to its
-    power). The model's own habits (sampling, penalties for repetition, least lengths) are left out. `allowed`: see
-    constrain.py, one a prompt. Writing ends at any of `stop_ids` (default: `find_stop_ids`).
+    power). A `repetition_penalty` above 1 makes tokens less likely that stand in the prompt or were written already
+    (Keskar et al. 2019, arxiv.org/abs/1909.05858), as transformers has it for a prompt alone. The model's own habits
+    (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends at any
+    of `stop_ids` (default: `find_stop_ids`).
     """
     if not prompts:
         return []
@@ -85,8 +88,9 @@ def write(
                 else None
                 for i in indices
             ]
-            watch = _Watch(guides, num_beams, len(stops))
             some = [prompts[i] for i in indices]
+            given = [np.array(begin)] * len(some) if two else some
+            watch = _Watch(guides, num_beams, len(stops), given, repetition_penalty)
             made = (
                 _answer_source(model, begin, some, watch, pad, machine.device)
                 if two
@@ -153,8 +157,12 @@ class _Watch:
     or with beams their logarithms of probability.
     """
 
-    def __init__(self, guides: Sequence[Guide | None], beams: int, stops: int) -> None:
+    def __init__(
+        self, guides: Sequence[Guide | None], beams: int, stops: int, given: Sequence[np.ndarray], penalty: float
+    ) -> None:
         self.guides, self.beams = list(guides), beams
+        self.given, self.penalty = given, penalty
+        self.seen: Tensor | None = None
         self.bound = any(guide is not None for guide in guides)
         self.kept = 1 if beams == 1 else beams * max(2, 1 + stops)  # as many as beam search looks at
         self.begin: int | None = None
@@ -167,6 +175,8 @@ class _Watch:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self.begin is None:
             self.begin = input_ids.shape[1]
+        if self.penalty != 1.0:
+            scores = self._penalise(input_ids, scores)
         if self.bound:
             scores = self._bind(input_ids, scores)
         scores = scores.float().log_softmax(-1)
@@ -174,6 +184,15 @@ class _Watch:
         self.values.append(best.values)
         self.tokens.append(best.indices)
         return scores
+
+    def _penalise(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Padding and what prompts share are not looked at: a row's own prompt is known."""
+        if self.seen is None:
+            self.seen = torch.zeros_like(scores, dtype=torch.bool)
+            for row in range(len(scores)):
+                self.seen[row, torch.from_numpy(self.given[row // self.beams]).long().to(scores.device)] = True
+        seen = self.seen.scatter(1, input_ids[:, self.begin :], True)
+        return torch.where(seen, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
 
     def _bind(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         written = input_ids[:, self.begin :].tolist()
