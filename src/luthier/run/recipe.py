@@ -104,6 +104,7 @@ class Recipe(Section):
         if train["token_budget"] == "auto":
             train["token_budget"] = token_budget(machine.device, source.kind)
         train["dtype"] = machine.dtype
+        train["forgetting"]["strength"] = self.train.forgetting.weight
         return self.model_copy(update={"train": TrainOptions(**train)})
 
 
