@@ -46,6 +46,13 @@ class Seq2SeqOptions(TaskOptions):
         description="tokens of a written answer; one that has not ended by then is cut off",
     )
     num_beams: int = Setting(1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time")
+    repetition_penalty: float = Setting(
+        1.0,
+        ge=1,
+        le=5,
+        description="above 1, what was written is less likely to be written again: small models else go round in circles; "
+        "1.1 to 1.3 is usual",
+    )
     length_penalty: float = Setting(
         1.0, ge=-5, le=5, description="with beams: above 0 favours long answers, below 0 short ones"
     )
