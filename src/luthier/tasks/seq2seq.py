@@ -50,8 +50,8 @@ class Seq2SeqOptions(TaskOptions):
         1.0,
         ge=1,
         le=5,
-        description="above 1, what was written is less likely to be written again: small models else go round in circles; "
-        "1.1 to 1.3 is usual",
+        description="above 1, what was written is less likely to be written again: small models else go round in "
+        "circles; 1.1 to 1.3 is usual",
     )
     length_penalty: float = Setting(
         1.0, ge=-5, le=5, description="with beams: above 0 favours long answers, below 0 short ones"
