@@ -26,12 +26,9 @@ _TEXT = slice(4, 4 + WIDTH)
 SAMPLES = 8  # answers shown in the report
 
 
-class LanguageOptions(TaskOptions):
-    """The settings of every task that trains a language model."""
+class WritingOptions(TaskOptions):
+    """The settings of every task whose answers are written out."""
 
-    max_length: int = Setting(
-        1024, ge=8, le=1_000_000, description="tokens of one row, answer included; what is longer is cut"
-    )
     max_new_tokens: int = Setting(
         128,
         ge=1,
@@ -43,15 +40,23 @@ class LanguageOptions(TaskOptions):
         1.0,
         ge=1,
         le=5,
-        description="above 1, what stands in the question or was written is less likely to be written again: small "
+        description="above 1, what was written (or, of a decoder, asked) is less likely to be written again: small "
         "models else go round in circles; 1.1 to 1.3 is usual",
+    )
+    score_rows: int = Setting(
+        200, ge=0, description="rows whose answers are written out for scoring; the loss is taken on all"
+    )
+
+
+class LanguageOptions(WritingOptions):
+    """The settings of a task whose prompt and answer are one text."""
+
+    max_length: int = Setting(
+        1024, ge=8, le=1_000_000, description="tokens of one row, answer included; what is longer is cut"
     )
     packing: Literal["auto", "on", "off"] = Setting(
         "auto",
         description="several rows in one, none seeing another; auto: where rows of like length leave much padding",
-    )
-    score_rows: int = Setting(
-        200, ge=0, description="rows whose answers are written out for scoring; the loss is taken on all"
     )
 
 

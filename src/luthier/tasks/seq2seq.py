@@ -13,8 +13,7 @@ from pydantic import Field as Setting
 from luthier.errors import LuthierWarning
 from luthier.records import Field, Form, Row
 
-from .base import TaskOptions
-from .language import LanguageTask
+from .language import LanguageTask, WritingOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1_000  # rows given to the tokenizer together
 
 
-class Seq2SeqOptions(TaskOptions):
+class Seq2SeqOptions(WritingOptions):
     """Settings of seq2seq."""
 
     name: Literal["seq2seq"] = "seq2seq"
@@ -39,25 +38,8 @@ class Seq2SeqOptions(TaskOptions):
     source_prefix: str = Setting(
         "", description='written in front of every source, as some models expect: "summarize: "'
     )
-    max_new_tokens: int = Setting(
-        128,
-        ge=1,
-        le=100_000,
-        description="tokens of a written answer; one that has not ended by then is cut off",
-    )
-    num_beams: int = Setting(1, ge=1, le=64, description="beams of a written answer; 1: the likeliest token each time")
-    repetition_penalty: float = Setting(
-        1.0,
-        ge=1,
-        le=5,
-        description="above 1, what was written is less likely to be written again: small models else go round in "
-        "circles; 1.1 to 1.3 is usual",
-    )
     length_penalty: float = Setting(
         1.0, ge=-5, le=5, description="with beams: above 0 favours long answers, below 0 short ones"
-    )
-    score_rows: int = Setting(
-        200, ge=0, description="rows whose answers are written out for scoring; the loss is taken on all"
     )
 
 
