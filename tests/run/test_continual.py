@@ -11,10 +11,13 @@ from safetensors.torch import load_file
 
 import luthier
 import tiny
+from luthier.data import DataOptions
 from luthier.errors import DataError, ModelError, RunError
 from luthier.files import read_jsonl
 from luthier.records import Row
-from luthier.run.earlier import replayed
+from luthier.run.earlier import Earlier, keep_apart, replayed
+from luthier.run.prepare import Prepared
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS
 
 
@@ -206,3 +209,26 @@ def test_nothing_that_is_held_out_is_replayed() -> None:
     splits = {"train": [Row("n1", {"question": "who ?", "context": "carl sleeps", "answers": []})] * 4}
     found = replayed(asked[:1], {**splits, "validation": [], "test": asked[1:]}, kind(kind.Options()), None, 1.0, 7)
     assert found == []
+
+
+def test_a_row_like_one_that_was_learned_and_one_that_was_scored_is_neither(tmp_path: Path) -> None:
+    """Near both, it can be on no side: it is left out."""
+    kind = TASKS["classification"]
+    task = kind(kind.Options())
+    words = [f"word{i}" for i in range(60)]
+    learned = Row("l", {"text": " ".join(words), "label": "a"})
+    scored = Row("s", {"text": " ".join([*words[:48], *(f"other{i}" for i in range(12))]), "label": "a"})
+    bridge = Row("b", {"text": " ".join([*words[:54], *(f"other{i}" for i in range(6))]), "label": "a"})
+    free = [Row(f"f{i}", {"text": f"text number {i} about nothing", "label": "b"}) for i in range(9)]
+    alone = Row("o", {"text": "quite another old sentence that was scored", "label": "a"})
+    like = Row("t", {"text": alone["text"].upper(), "label": "a"})
+    earlier = Earlier(RunFolder(tmp_path / "first"), {"task": {"name": "classification"}})
+    earlier.splits = {"train": [learned], "validation": [], "test": [scored, alone]}
+    earlier.learned = lambda emit: [learned]  # type: ignore[method-assign]
+    for place in ("train", "test"):
+        splits = {"train": list(free), "validation": [], "test": []}
+        splits[place] = [*splits[place], bridge, like]
+        prepared = Prepared(splits, [], {}, [], "jsonl", {}, 11)
+        keep_apart(prepared, earlier, task, DataOptions(train="x", test=0.2), lambda event: None)
+        assert "b" not in {row.id for row in prepared.splits["test"]}, "it would be scored, and is like a learned one"
+        assert [row.id for row in prepared.splits["test"]] == ["t"]

@@ -168,13 +168,14 @@ def keep_apart(
         return
     emit(Phase(f"looking for rows that {earlier.name} has learned from"))
     splits = prepared.splits
-    for name, given in (("validation", options.validation), ("test", options.test)):
+    by_us = {name for name, value in (("validation", options.validation), ("test", options.test)) if _is_share(value)}
+    for name in ("validation", "test"):
         seen = {leak["row"] for leak in leaks(learned, splits[name], task.form, options.group_by)}
         if not seen:
             continue
         some = [row for row in splits[name] if row.id in seen]
         share = len(some) / len(splits[name])
-        if not isinstance(given, str):
+        if name in by_us:
             _move(prepared, some, name, "train", f"{earlier.name} has learned from them")
             continue
         said = (
@@ -194,15 +195,25 @@ def keep_apart(
             splits[name] = [row for row in splits[name] if row.id not in seen]
             prepared.findings.append(Finding(id, "note", f"{said}; they were left out.", {"rows": len(some)}))
     for name in ("train", "validation"):
+        if name == "validation" and name not in by_us:
+            continue
         held = {leak["row"] for leak in leaks(scored, splits[name], task.form, options.group_by)}
-        if held and not (name == "validation" and isinstance(options.validation, str)):
-            to = "" if isinstance(options.test, str) or not options.test else "test"
-            some = [row for row in splits[name] if row.id in held]
-            _move(prepared, some, name, to, f"{earlier.name} is scored on them")
+        some = [row for row in splits[name] if row.id in held]
+        both = {leak["row"] for leak in leaks(learned, some, task.form, options.group_by)} if some else set()
+        why = f"{earlier.name} is scored on them"
+        _move(prepared, [r for r in some if r.id not in both], name, "test" if "test" in by_us else "", why)
+        _move(prepared, [r for r in some if r.id in both], name, "", f"{why}, and has learned from rows like them")
+
+
+def _is_share(value: Any) -> bool:
+    """Whether luthier makes the split: a fraction above 0, not a file."""
+    return isinstance(value, int | float) and value > 0
 
 
 def _move(prepared: Prepared, rows: Sequence[Row], before: str, after: str, why: str) -> None:
     """From one split to another, or to none ("")."""
+    if not rows:
+        return
     ids = {row.id for row in rows}
     prepared.splits[before] = [row for row in prepared.splits[before] if row.id not in ids]
     if after:
