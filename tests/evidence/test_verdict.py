@@ -90,6 +90,15 @@ def test_a_reused_test_set_is_said(count, severity):
         assert str(count) in reused[0].sentence
 
 
+@pytest.mark.parametrize(("score", "warned"), [(0.49, True), (0.5, False), (0.9, False)])
+def test_better_than_all_and_still_often_wrong_is_said(score, warned):
+    verdict = decide(scored(score=score), [], "macro_f1", 1)
+    assert verdict.word == "use it"
+    assert ("often-wrong" in {finding.id for finding in verdict.findings}) is warned
+    assert ("let a person look" in verdict.sentence) is warned
+    assert "often-wrong" not in {f.id for f in decide(scored(key="rouge_l", score=0.3), [], "rouge_l", 1).findings}
+
+
 def test_the_closest_baseline_is_named_first():
     verdict = decide(scored(classical=(0.02, 0.01, 0.03)), [], "macro_f1", 1)
     assert verdict.because[0].id == "beats-classical"

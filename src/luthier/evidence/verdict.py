@@ -13,7 +13,8 @@
 
 Having to beat all three needs no correction for three comparisons: each must hold at 95 % (Berger 1982).
 
-Warnings and notes never change the word; they stand beside it. A test set that earlier runs have scored is
+Warnings and notes never change the word; they stand beside it. Better than every baseline can still be wrong on
+most rows: that is a warning, and part of the sentence. A test set that earlier runs have scored is
 said so, as a warning from the tenth run on: choosing among many runs by one test makes its best score too
 good.
 """
@@ -37,6 +38,8 @@ FEWEST_GROUPS = 10
 REUSED_OFTEN = 10
 DECIDING = 3  # findings shown beside the word
 MOST_ROWS = 100_000  # more test rows than this are not advised
+OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
+TELLS_RIGHT = ("f1", "macro_f1", "micro_f1")
 
 PLAIN_NAMES = {
     "trivial": "the trivial baseline",
@@ -82,11 +85,13 @@ def decide(
     if names and names.get("untuned", UNTUNED) != UNTUNED:
         called["untuned"] = f"the {names['untuned']}"
     compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES if evaluation.rows]
-    few, reused = _few_rows(evaluation), _reused(ledger_count)
+    few, reused, low = _few_rows(evaluation), _reused(ledger_count), _often_wrong(evaluation, primary)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
     word, sentence, because = _rule(evaluation, primary, blockers, compared, few)
-    warnings = [finding for finding in (*reused, *findings) if finding.severity == "warning"]
-    made = [*(against.finding for against in compared), *few, *reused]
+    if word == "use it" and low:
+        sentence += " It is still wrong on many rows: let a person look at its answers."
+    warnings = [finding for finding in (*low, *reused, *findings) if finding.severity == "warning"]
+    made = [*(against.finding for against in compared), *few, *low, *reused]
     return Verdict(word, sentence, tuple([*because, *warnings][:DECIDING]), tuple(made))
 
 
@@ -235,6 +240,15 @@ def _few_rows(evaluation: Evaluation) -> list[Finding]:
         )
     remedy = f"Label more: at least {FEWEST_ROWS} test rows from at least {FEWEST_GROUPS} groups, better 300."
     return [Finding("few-test-rows", "warning", sentence, {"rows": rows, "groups": groups}, remedy=remedy)]
+
+
+def _often_wrong(evaluation: Evaluation, primary: str) -> list[Finding]:
+    score = evaluation.scores.get(primary, math.nan)
+    if primary not in TELLS_RIGHT or not score < OFTEN_WRONG:
+        return []
+    sentence = f"Its {measure(primary).name} is {as_text(primary, score)}: expect many wrong answers."
+    remedy = "Let a person look at its answers, and label more training rows or take a larger model."
+    return [Finding("often-wrong", "warning", sentence, {"score": score}, remedy=remedy)]
 
 
 def _reused(ledger_count: int) -> list[Finding]:
