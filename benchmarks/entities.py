@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from argparse import Namespace
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,7 +17,7 @@ from luthier.records import Row
 from measure import Demands, Result, Settings
 
 FILES = {name: f"wnut17_{name}.conll" for name in ("train", "test")}
-TOKENS, BATCH = 128, 16
+TOKENS, BATCH, WARM_UP = 128, 16, 2
 SIDES_SHOWN = {
     "luthier": "luthier",
     "trainer": "Trainer, as run_ner.py sets it up",
@@ -55,7 +57,7 @@ def luthier_side(s: Settings) -> Result:
         "seed": s["seed"],
     }
     task = {"name": "token-classification", "max_length": TOKENS}
-    with ours.run(train, task=task, model=s["model"], warm_up=2, **settings) as ran:
+    with ours.run(train, task=task, model=s["model"], warm_up=WARM_UP, **settings) as ran:
         clock = ran.ear.clock
         speed = {"rows_per_second": clock.examples / clock.seconds}
         return {**ran.score(test), **speed, "seconds": ran.seconds, "dtype": ran.dtype, "peak": ran.ear.peak}
@@ -63,106 +65,72 @@ def luthier_side(s: Settings) -> Result:
 
 def trainer_side(s: Settings, best: bool) -> Result:
     """Labels on first pieces, the likeliest tag of each word; scored by the same function as luthier's answers."""
-    import tempfile
-
     import torch
-    from transformers import (
-        AutoModelForTokenClassification,
-        AutoTokenizer,
-        DataCollatorForTokenClassification,
-        PrinterCallback,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
-    from transformers.utils import logging
+    from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
+    import theirs
     from luthier.records import Answer
     from luthier.tasks import TASKS
-    from ours import Clock
-    from theirs import _Ticks
 
-    logging.disable_progress_bar()
     train, test = data(s)
     kind = TASKS["token-classification"]
     task: Any = kind(kind.Options())
     task.learn(train)
-    numbers = {tag: i for i, tag in enumerate(task.labels)}
-    tokenizer = AutoTokenizer.from_pretrained(s["model"])
+    names = dict(enumerate(task.labels))
+    numbers = {tag: i for i, tag in names.items()}
+    start = time.perf_counter()
+    model, tokenizer = theirs.load(
+        *(s["model"], s["seed"], AutoModelForTokenClassification),
+        num_labels=len(names),
+        id2label=names,
+        label2id=numbers,
+    )
 
     def features(rows: list[Row]) -> list[dict[str, Any]]:
         encoded = tokenizer([r["tokens"] for r in rows], is_split_into_words=True, truncation=True, max_length=TOKENS)
         made = []
         for i, row in enumerate(rows):
-            words, labels = encoded.word_ids(i), []
-            for place, word in enumerate(words):
-                first = word is not None and (place == 0 or words[place - 1] != word)
-                labels.append(numbers.get(row["tags"][word], -100) if first else -100)
+            labels = [numbers.get(row["tags"][word], -100) if first else -100 for word, first in firsts(encoded, i)]
             made.append({**{name: values[i] for name, values in encoded.items()}, "labels": labels})
         return made
 
-    start = time.perf_counter()
-    set_seed(s["seed"])
-    model = AutoModelForTokenClassification.from_pretrained(
-        s["model"],
-        dtype=torch.float32,
-        num_labels=len(numbers),
-        id2label=dict(enumerate(task.labels)),
-        label2id=numbers,
-    )
+    def firsts(encoded: Any, i: int) -> list[tuple[Any, bool]]:
+        """Of each piece the number of its word (None for what was added), and whether it is the word's first."""
+        words = [None, *encoded.word_ids(i)]
+        return [(word, word is not None and word != before) for before, word in pairwise(words)]
+
     collate = DataCollatorForTokenClassification(tokenizer)
-    sizes: list[int] = []
-
-    def collator(batch: list[dict[str, Any]]) -> Any:
-        sizes.append(len(batch))
-        return collate(batch)
-
-    settings: dict[str, Any] = (
-        {"train_sampling_strategy": "group_by_length", "bf16": True, "optim": "adamw_torch_fused"} if best else {}
+    steps = math.ceil(len(train) / BATCH)
+    clock = theirs.trainer(
+        *(model, tokenizer, features(train)),
+        best=best,
+        batch_size=BATCH,
+        learning_rate=s["learning_rate"],
+        seed=s["seed"],
+        epochs=s["epochs"] - WARM_UP / steps,  # the steps that are not timed are among them
+        warm_up=WARM_UP,
+        collate=collate,
+        weight_decay=0.01,
+        warmup_steps=0.1,
     )
-    clock = Clock(2)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=s["epochs"],
-            per_device_train_batch_size=BATCH,
-            learning_rate=s["learning_rate"],
-            weight_decay=0.01,
-            warmup_steps=0.1,
-            use_cpu=True,
-            seed=s["seed"],
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            **settings,
-        )
-        loop = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=features(train),  # type: ignore[arg-type]
-            data_collator=collator,
-            processing_class=tokenizer,
-            callbacks=[_Ticks(clock, sizes)],
-        )
-        loop.remove_callback(PrinterCallback)
-        loop.train()
-        seconds, peak = time.perf_counter() - start, measure.peak_memory()
-        made = features(test)
-        guessed = loop.predict(made).predictions.argmax(-1)  # type: ignore[arg-type,union-attr]
+    seconds, peak = time.perf_counter() - start, measure.peak_memory()
     answers = []
-    for i, row in enumerate(test):
-        tags = ["O"] * len(row["tokens"])
-        words = tokenizer([row["tokens"]], is_split_into_words=True, truncation=True, max_length=TOKENS).word_ids(0)
-        for place, word in enumerate(words):
-            if word is not None and words[place - 1] != word:
-                tags[word] = task.labels[int(guessed[i][place])]
-        answers.append(Answer(tags, 1.0))
-    speed = {"rows_per_second": clock.examples / clock.seconds}
+    model.eval()
+    for place in range(0, len(test), BATCH):
+        some = test[place : place + BATCH]
+        encoded = tokenizer([r["tokens"] for r in some], is_split_into_words=True, truncation=True, max_length=TOKENS)
+        batch = collate([{name: values[i] for name, values in encoded.items()} for i in range(len(some))])
+        with torch.inference_mode():
+            guessed = model(**{name: values for name, values in batch.items() if name != "labels"}).logits.argmax(-1)
+        for i, row in enumerate(some):
+            tags = ["O"] * len(row["tokens"])
+            for at, (word, first) in enumerate(firsts(encoded, i)):
+                if first:
+                    tags[word] = names[int(guessed[i, at])]
+            answers.append(Answer(tags, 1.0))
     return {
         **task.score(test, answers),
-        **speed,
+        "rows_per_second": clock.examples / clock.seconds,
         "seconds": seconds,
         "peak": peak,
         "dtype": "bfloat16" if best else "float32",

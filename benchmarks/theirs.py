@@ -30,10 +30,12 @@ from ours import Clock
 Feature = dict[str, Any]
 
 
-def load(folder: str, seed: int = 0) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+def load(
+    folder: str, seed: int = 0, kind: Any = AutoModelForQuestionAnswering, **settings: Any
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     set_seed(seed)
-    model = AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
+    model = kind.from_pretrained(folder, dtype=torch.float32, **settings)
     return model, AutoTokenizer.from_pretrained(folder)
 
 
@@ -114,11 +116,15 @@ def trainer(
     seed: int = 0,
     epochs: float = 1,
     warm_up: int = 0,
+    collate: Any = None,
     **settings: Any,
 ) -> Clock:
-    """Sides (b) and (c): transformers' Trainer, as usual or at its best, for `epochs` after the warm-up."""
+    """transformers' Trainer, as usual or at its best, for `epochs` after the steps of the warm-up.
+
+    `collate` makes batches; by default rows are padded at its best, and all of one length as usual.
+    """
     sizes: list[int] = []
-    collate: Any = DataCollatorWithPadding(tokenizer) if best else default_data_collator
+    collate = collate or (DataCollatorWithPadding(tokenizer) if best else default_data_collator)
 
     def collator(batch: list[Feature]) -> Any:
         sizes.append(len(batch))  # in the order of the steps; the loader is one batch ahead of them

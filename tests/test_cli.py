@@ -107,20 +107,7 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0"
-    verbs = (
-        "demo",
-        "new",
-        "check",
-        "train",
-        "resume",
-        "evaluate",
-        "predict",
-        "compare",
-        "verdict",
-        "doctor",
-        "models",
-    )
-    for verb in verbs:
+    for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 

@@ -159,10 +159,16 @@ def _bytes_bpe(specials: list[str], prefix_space: bool) -> Any:
 def byte_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
     """RoBERTa's, and BART's."""
     from tokenizers import processors
-    from transformers import PreTrainedTokenizerFast
 
     plain = _bytes_bpe(ROBERTA_SPECIALS, prefix_space=True)
     plain.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=True)
+    return _with_roberta_names(plain, length)
+
+
+def _with_roberta_names(plain: Any, length: int) -> Any:
+    """As transformers' tokenizer, its special tokens under RoBERTa's names."""
+    from transformers import PreTrainedTokenizerFast
+
     names = {
         "bos": "<s>",
         "pad": "<pad>",
@@ -224,7 +230,6 @@ def t5_bpe(texts: Iterable[str] = (), length: int = 512) -> Any:
 def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
     """XLM-R's: pieces with scores over text in the normal form NFKC, spaces as a sign of their own."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
 
     letters = {c for text in [*WORDS, *texts] for c in unicodedata.normalize("NFKC", text) if not c.isspace()}
     pieces = [(s, 0.0) for s in ROBERTA_SPECIALS] + [("▁", -3.0)] + [(f"▁{w}", -5.0) for w in WORDS]
@@ -236,21 +241,7 @@ def unigram(texts: Iterable[str] = (), length: int = 512) -> Any:
     plain.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    names = {
-        "bos": "<s>",
-        "pad": "<pad>",
-        "eos": "</s>",
-        "unk": "<unk>",
-        "mask": "<mask>",
-        "cls": "<s>",
-        "sep": "</s>",
-    }
-    return PreTrainedTokenizerFast(
-        tokenizer_object=plain,
-        model_max_length=length,
-        model_input_names=["input_ids", "attention_mask"],
-        **{f"{key}_token": value for key, value in names.items()},
-    )
+    return _with_roberta_names(plain, length)
 
 
 TOKENIZERS: dict[str, Callable[..., Any]] = {"wordpiece": wordpiece, "byte-bpe": byte_bpe, "unigram": unigram}

@@ -217,27 +217,10 @@ def _unreadable(error: Exception, feed: _Feed, name: str) -> Fault:
         return too_large(name, line, len(text) + left_out, ROW_LIMIT, value=text[:100])
     if isinstance(error, _TooLong) or "unexpected end" in str(error):
         message = "a quote opens here and is never closed, expected a closing quote before the next row"
-        return Fault(
-            "error",
-            "unclosed-quote",
-            message,
-            name,
-            line,
-            "",
-            near,
-            'close it, or write "" for a quote in a cell',
-        )
-    message = "text follows a closing quote, expected a delimiter or the end of the line"
-    return Fault(
-        "error",
-        "unclosed-quote",
-        message,
-        name,
-        line,
-        "",
-        near,
-        'close it, or write "" for a quote in a cell',
-    )
+    else:
+        message = "text follows a closing quote, expected a delimiter or the end of the line"
+    fix = 'close it, or write "" for a quote in a cell'
+    return Fault("error", "unclosed-quote", message, name, line, "", near, fix)
 
 
 def _ragged(record: list[str], names: list[str], name: str, line: int) -> Raw:
