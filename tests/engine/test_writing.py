@@ -363,6 +363,42 @@ def test_a_penalty_for_repetition_is_that_of_transformers_for_each_prompt_alone(
     assert [one.ids for one in plain] != [one.ids for one in said], "or this proves nothing"
 
 
+def without_repeats(model: Any, prompt: np.ndarray, size: int) -> list[int]:
+    """The likeliest token each time, but for those that would end a run of `size` tokens a second time."""
+    ids = [int(token) for token in prompt]
+    for _ in range(24):
+        answer = ids[len(prompt) :]
+        runs = {tuple(answer[i : i + size]) for i in range(len(answer) - size + 1)}
+        with torch.no_grad():
+            order = model(input_ids=torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
+        ids.append(next(token for token in order if tuple([*answer, token][-size:]) not in runs))
+        if ids[-1] == 3:
+            return ids[len(prompt) : -1]
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("size", (1, 2, 3))
+@pytest.mark.parametrize("name", ("llama", "gpt2", "t5"))
+def test_no_run_of_tokens_stands_twice_in_an_answer(name: str, size: int, sizes: dict[str, int]) -> None:
+    """Until its first repetition an answer is what it was; then the likeliest that repeats nothing."""
+    model, some = make(name), ids_of(name, 8)
+    plain = say(model, name, some, max_new_tokens=24, stop_ids=[3])
+    changed = 0
+    for rows in (1, 8):
+        sizes["rows"] = rows
+        said = say(model, name, some, max_new_tokens=24, no_repeat_ngram_size=size, stop_ids=[3])
+        for prompt, one, before in zip(some, said, plain):
+            runs = [one.ids[i : i + size] for i in range(len(one.ids) - size + 1)]
+            assert len(runs) == len(set(runs))
+            free = [before.ids[i : i + size] for i in range(len(before.ids) - size + 1)]
+            first = next((i + size - 1 for i, run in enumerate(free) if run in free[:i]), len(before.ids))
+            assert one.ids[:first] == before.ids[:first]
+            changed += one.ids != before.ids
+            if name != "t5":
+                assert list(one.ids) == without_repeats(model, prompt, size)
+    assert changed, "or this proves nothing"
+
+
 def test_nothing_to_write_is_nothing_written() -> None:
     model = make("llama")
     assert say(model, "llama", []) == []

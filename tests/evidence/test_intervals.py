@@ -14,6 +14,8 @@ from luthier.evidence.intervals import (
     sum_by_group,
     wilson,
 )
+from luthier.evidence.measures import interval_text
+from luthier.evidence.score import Evaluation
 
 
 def mean(sums):
@@ -122,6 +124,16 @@ def test_more_right_answers_do_not_lower_the_interval():
 def test_unbounded_scores_are_not_pushed_into_zero_to_one():
     draws = np.linspace(2.0, 3.0, 2001)
     assert score_interval(2.5, draws, 500, bottom=None, top=None) == pytest.approx((2.025, 2.975), abs=0.01)
+
+
+def test_one_unit_tells_nothing_of_an_unbounded_score():
+    low, high = score_interval(2.5, np.full(50, 2.5), 1, bottom=None, top=None)
+    assert np.isnan(low) and np.isnan(high)
+    low, high = score_interval(0.5, np.full(50, 0.5), 1)
+    assert high - low > 0.7
+    once = Evaluation("generation", 1, 1, {"loss": 2.5}, {"loss": (np.nan, np.nan)})
+    assert once.as_json()["intervals"] == {}
+    assert interval_text("loss", np.nan, np.nan) == "-"
 
 
 def test_a_difference_on_five_rows_is_never_told_from_zero():

@@ -84,13 +84,13 @@ def score_interval(
 ) -> Interval:
     """The interval of a score: percentiles, and Wilson's interval too where too few events were seen.
 
-    `bottom` and `top` bound the score (None: unbounded, and nothing is widened). The point always lies
-    inside.
+    `bottom` and `top` bound the score. None: unbounded, and nothing is widened; of one unit alone nothing can then be
+    said, which is NaN. Else the point always lies inside.
     """
     low, high = percentile(values, units)
     low, high = min(low, point), max(high, point)
     if bottom is None or top is None:
-        return low, high
+        return (low, high) if units > 1 else (math.nan, math.nan)
     fraction = (point - bottom) / (top - bottom)
     if units * fraction * (1 - fraction) < FEW_EVENTS:
         wide_low, wide_high = wilson(fraction, units)

@@ -76,8 +76,10 @@ def as_text(key: str, value: float) -> str:
     return f"{100 * value:.1f} %" if measure(key).top == 1.0 else f"{value:.{_digits(key)}f}"
 
 
-def interval_text(key: str, low: float, high: float) -> str:
-    """An interval in words: "81.0 to 87.1 %"."""
+def interval_text(key: str, low: float | None, high: float | None) -> str:
+    """An interval in words: "81.0 to 87.1 %"; "-" where none can be told (NaN, or None as files have it)."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "-"
     if measure(key).top == 1.0:
         return f"{100 * low:.1f} to {100 * high:.1f} %"
     return f"{low:.{_digits(key)}f} to {high:.{_digits(key)}f}"

@@ -77,15 +77,18 @@ class Evaluation:
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The shape of `luthier evaluate --json` and of scores.json: plain dicts, lists and floats."""
+        """The shape of `luthier evaluate --json` and of scores.json: plain dicts, lists and floats.
+
+        An interval that cannot be told (a loss of one unit) is left out.
+        """
         return {
             "task": self.task,
             "rows": self.rows,
             "groups": self.groups,
             "scores": dict(self.scores),
-            "intervals": {key: list(pair) for key, pair in self.intervals.items()},
+            "intervals": _told(self.intervals),
             "baselines": {name: dict(scores) for name, scores in self.baselines.items()},
-            "baseline_intervals": _lists(self.baseline_intervals),
+            "baseline_intervals": {name: _told(by_key) for name, by_key in self.baseline_intervals.items()},
             "differences": _lists(self.differences),
         }
 
@@ -206,6 +209,10 @@ def _differences(
             different=int((ours[said] != theirs[said]).sum()),
         )
     return {key: differences[key] for key in points[TUNED] if key in differences}
+
+
+def _told(intervals: Mapping[str, Interval]) -> dict[str, list[float]]:
+    return {key: list(pair) for key, pair in intervals.items() if not np.isnan(pair).any()}
 
 
 def _lists(by_name: Mapping[str, Mapping[str, tuple[float, ...]]]) -> dict[str, dict[str, list[float]]]:

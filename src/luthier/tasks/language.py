@@ -43,6 +43,13 @@ class WritingOptions(TaskOptions):
         description="above 1, what was written (or, of a decoder, asked) is less likely to be written again: small "
         "models else go round in circles; 1.1 to 1.3 is usual",
     )
+    no_repeat_ngram_size: int = Setting(
+        0,
+        ge=0,
+        le=1000,
+        description="above 0, no run of so many tokens stands twice in an answer: ends circles, and leaves what does "
+        "not repeat as it is",
+    )
     score_rows: int = Setting(
         200, ge=0, description="rows whose answers are written out for scoring; the loss is taken on all"
     )
@@ -168,8 +175,12 @@ class LanguageTask(Task):
     def writing(self) -> Mapping[str, Any]:
         """How answers are written: settings of `engine.generation.write`."""
         o = self.options
-        penalty = {"repetition_penalty": o.repetition_penalty} if o.repetition_penalty != 1.0 else {}
-        return {"max_new_tokens": o.max_new_tokens, "num_beams": o.num_beams, **penalty}
+        return {
+            "max_new_tokens": o.max_new_tokens,
+            "num_beams": o.num_beams,
+            "repetition_penalty": o.repetition_penalty,
+            "no_repeat_ngram_size": o.no_repeat_ngram_size,
+        }
 
     def _to_write(self, rows: Sequence[Row]) -> list[int]:
         """Indices of the rows whose answer is written out: of those with an expected one, evenly spread."""

@@ -48,6 +48,7 @@ def write(
     num_beams: int = 1,
     length_penalty: float = 1.0,
     repetition_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 0,
     allowed: Sequence[Allowed | None] | None = None,
     machine: Machine,
     token_budget: int,
@@ -59,9 +60,11 @@ def write(
     A decoder goes on from the prompt; an encoder-decoder reads it and begins an answer. Greedy with one beam; with
     more a `length_penalty` above 0 favours long answers (a sum of log-probabilities is divided by length to its
     power). A `repetition_penalty` above 1 makes tokens less likely that stand in the prompt or were written already
-    (Keskar et al. 2019, arxiv.org/abs/1909.05858), as transformers has it for a prompt alone. The model's own habits
-    (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends at any
-    of `stop_ids` (default: `find_stop_ids`).
+    (Keskar et al. 2019, arxiv.org/abs/1909.05858), as transformers has it for a prompt alone. With a
+    `no_repeat_ngram_size` n above 0 no run of n tokens stands twice in an answer (Paulus et al. 2018,
+    arxiv.org/abs/1705.04304); the prompt does not count. Neither is meant for answers that are bound. The model's own
+    habits (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends
+    at any of `stop_ids` (default: `find_stop_ids`).
     """
     if not prompts:
         return []
@@ -90,7 +93,7 @@ def write(
             ]
             some = [prompts[i] for i in indices]
             given = [np.array(begin)] * len(some) if two else some
-            watch = _Watch(guides, num_beams, len(stops), given, repetition_penalty)
+            watch = _Watch(guides, num_beams, len(stops), given, repetition_penalty, no_repeat_ngram_size)
             made = (
                 _answer_source(model, begin, some, watch, pad, machine.device)
                 if two
@@ -158,10 +161,16 @@ class _Watch:
     """
 
     def __init__(
-        self, guides: Sequence[Guide | None], beams: int, stops: int, given: Sequence[np.ndarray], penalty: float
+        self,
+        guides: Sequence[Guide | None],
+        beams: int,
+        stops: int,
+        given: Sequence[np.ndarray],
+        penalty: float = 1.0,
+        no_repeat: int = 0,
     ) -> None:
         self.guides, self.beams = list(guides), beams
-        self.given, self.penalty = given, penalty
+        self.given, self.penalty, self.no_repeat = given, penalty, no_repeat
         self.seen: Tensor | None = None
         self.bound = any(guide is not None for guide in guides)
         self.kept = 1 if beams == 1 else beams * max(2, 1 + stops)  # as many as beam search looks at
@@ -177,6 +186,8 @@ class _Watch:
             self.begin = input_ids.shape[1]
         if self.penalty != 1.0:
             scores = self._penalise(input_ids, scores)
+        if self.no_repeat:
+            scores = self._forbid_repeats(input_ids[:, self.begin :], scores)
         if self.bound:
             scores = self._bind(input_ids, scores)
         scores = scores.float().log_softmax(-1)
@@ -193,6 +204,18 @@ class _Watch:
                 self.seen[row, torch.from_numpy(self.given[row // self.beams]).long().to(scores.device)] = True
         seen = self.seen.scatter(1, input_ids[:, self.begin :], True)
         return torch.where(seen, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
+
+    def _forbid_repeats(self, written: Tensor, scores: Tensor) -> Tensor:
+        """Without the tokens that would end a run of `no_repeat` tokens which stands in the answer already."""
+        before = self.no_repeat - 1
+        if written.shape[1] <= before:
+            return scores
+        runs = written.unfold(1, before, 1) if before else written.new_zeros(*written.shape, 0)  # the last: now
+        same = (runs[:, :-1] == runs[:, -1:]).all(-1) if before else torch.ones_like(written, dtype=torch.bool)
+        rows, places = same.nonzero(as_tuple=True)
+        scores = scores.clone()
+        scores[rows, written[rows, places + before]] = -torch.inf
+        return scores
 
     def _bind(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         written = input_ids[:, self.begin :].tolist()
