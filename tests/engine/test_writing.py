@@ -81,6 +81,12 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     yield chosen
 
 
+@pytest.fixture(autouse=True)
+def short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of a few tokens are written in several stages, as long ones are."""
+    monkeypatch.setattr(generation, "STAGE", 3)
+
+
 def say(model: Any, name: str, some: list[np.ndarray], machine: Machine = FP32, **settings: Any) -> list[Written]:
     settings = {"max_new_tokens": 10, "token_budget": 4096, **settings}
     return write(model, parts(name)[1], some, machine=machine, **settings)
@@ -397,6 +403,38 @@ def test_no_run_of_tokens_stands_twice_in_an_answer(name: str, size: int, sizes:
             if name != "t5":
                 assert list(one.ids) == without_repeats(model, prompt, size)
     assert changed, "or this proves nothing"
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize("name", ("llama", "gpt2"))
+def test_answers_that_have_ended_are_put_aside_and_the_others_go_on(
+    name: str, wrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, some = make(name, wrap), ids_of(name, 12)
+    bound = [Passage("anna lives in berlin . the old house is big") if i % 3 == 0 else None for i in range(12)]
+    rows: list[int] = []
+    generate = generation._generate
+
+    def watched(model: Any, watch: Any, **inputs: Any) -> Any:
+        rows.append(len(inputs["input_ids"]))
+        return generate(model, watch, **inputs)
+
+    monkeypatch.setattr(generation, "_generate", watched)
+    free = say(model, name, some, max_new_tokens=20, stop_ids=[3])
+    stops = [3, *(one.ids[i] for i, one in enumerate(free[:6]) if len(one.ids) > i)]  # some end early, some late
+    settings: dict[str, Any]
+    for settings in ({}, {"repetition_penalty": 1.5}, {"no_repeat_ngram_size": 2}, {"allowed": bound}):
+        found = []
+        for stage in (1, 4, 1000):
+            monkeypatch.setattr(generation, "STAGE", stage)
+            rows.clear()
+            found.append(say(model, name, some, max_new_tokens=20, stop_ids=stops, **settings))
+            assert rows == sorted(rows, reverse=True) and rows[0] == 12
+            assert stage > 1 or rows[-1] < 12, "or nothing was put aside"
+        for one, two, whole in zip(*found):
+            assert one.ids == two.ids == whole.ids
+            assert (one.ended, one.text) == (two.ended, two.text) == (whole.ended, whole.text)
+            assert one.log_probability == pytest.approx(whole.log_probability, abs=1e-4)
 
 
 def test_nothing_to_write_is_nothing_written() -> None:

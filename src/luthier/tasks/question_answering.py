@@ -23,7 +23,7 @@ from pydantic import model_validator
 from luthier.records import Answer, Fault, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
-from .squad_scores import best_f1, exact, golds, normalise
+from .squad_scores import best_f1, exact, golds, no_answer_threshold, normalise
 from .text_scores import WIDTH, text_counts, text_scores
 
 if TYPE_CHECKING:
@@ -307,25 +307,15 @@ class QuestionAnswering(Task):
         return Answer(detail["text"], confidence, detail)
 
     def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
-        """The threshold with the best mean F1 on these rows, in the middle between two rows' margins.
-
-        Of several as good, the one nearest to zero, which is the model's own: answers that are wrong either way must
-        not teach it to be silent.
-        """
+        """The threshold from which silence is expected to bring more than the best span does."""
         if not self.may_be_silent or not all("margin" in answer.detail for answer in answers) or not rows:
             return
-        margins = np.array([a.detail["margin"] for a in answers])
-        if_answered = np.array([best_f1(a.detail["text"], row["answers"]) for row, a in zip(rows, answers)])
-        if_not = np.array([float(not golds(row["answers"])[0]) for row in rows])
-        order = np.argsort(margins, kind="stable")
-        gain = (if_answered - if_not)[order]
-        # Answering the k rows of smallest margin gives sum(if_not) + cumulative gain.
-        totals = np.concatenate([[0.0], np.cumsum(gain)])
-        edges = np.concatenate([[margins[order[0]] - 2], margins[order], [margins[order[-1]] + 2]])
-        # Rows of equal margin are answered together or not at all.
-        totals = np.where(edges[:-1] < edges[1:], totals, -np.inf)
-        thresholds = ((edges[:-1] + edges[1:]) / 2)[totals >= totals.max() - 1e-9]
-        self.state["no_answer_threshold"] = float(thresholds[np.abs(thresholds).argmin()])
+        some = [(row["answers"], answer.detail) for row, answer in zip(rows, answers) if answer.detail["text"]]
+        self.state["no_answer_threshold"] = no_answer_threshold(
+            np.array([detail["margin"] for _, detail in some]),
+            np.array([best_f1(detail["text"], accepted) for accepted, detail in some]),
+            np.array([float(not golds(accepted)[0]) for accepted, _ in some]),
+        )
 
     def settle(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Answer]:
         """Decided again by margin; what a language model wrote stands."""

@@ -20,10 +20,12 @@ from ..inference import Progress
 from .answer_ends import answer_begin, find_stop_ids
 from .choice import choose as choose
 from .constrain import Allowed, Guide, Vocabulary
-from .prompts import Front, base_of, batches, padded, padded_right, read_front, speaking
+from .prompts import Front, base_of, batches, keeps_all, padded, padded_right, read_front, speaking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+STAGE = 32  # tokens after which answers that have ended are put aside
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def write(
     }
     with speaking(model, machine), _plain_settings(base, settings):
         front = Front() if two else read_front(model, prompts, machine.device)
+        divided = max_new_tokens > STAGE and not two and keeps_all(model, prompts[0], machine.device)
         lengths = np.array([len(prompt) - front.tokens for prompt in prompts])
         for indices in batches(lengths, front.length, max_new_tokens, num_beams, token_budget):
             guides = [
@@ -94,11 +97,12 @@ def write(
             some = [prompts[i] for i in indices]
             given = [np.array(begin)] * len(some) if two else some
             watch = _Watch(guides, num_beams, len(stops), given, repetition_penalty, no_repeat_ngram_size)
-            made = (
-                _answer_source(model, begin, some, watch, pad, machine.device)
-                if two
-                else _go_on(base, some, front, watch, pad, machine.device)
-            )
+            if two:
+                made = _answer_source(model, begin, some, watch, pad, machine.device)
+            elif num_beams == 1 and divided:
+                made = _go_on_in_stages(base, some, front, watch, pad, machine.device, max_new_tokens, stops)
+            else:
+                made = _go_on(base, some, front, watch, pad, machine.device)
             for i, one in zip(indices, _read_off(made, watch, tokenizer, set(stops))):
                 out[i] = one
             done += len(indices)
@@ -126,31 +130,78 @@ def _plain_settings(base: Any, settings: Mapping[str, Any]) -> Iterator[None]:
         base.generation_config = own
 
 
-def _go_on(base: Any, prompts: Sequence[np.ndarray], front: Front, watch: _Watch, pad: int, device: str) -> Any:
+@dataclass(frozen=True)
+class _Made:
+    """What was written: rows x tokens, and with beams which of them each token came from (below 0: none)."""
+
+    tokens: np.ndarray
+    beams: np.ndarray | None = None
+
+
+def _go_on(base: Any, prompts: Sequence[np.ndarray], front: Front, watch: _Watch, pad: int, device: str) -> _Made:
     """A decoder's answers to prompts."""
     batch = padded(prompts, front, pad, device)
     kept = {} if front.cache is None else {"past_key_values": front.expanded(len(prompts) * watch.beams)}
-    return base.generate(
-        input_ids=batch.ids,
-        attention_mask=batch.mask,
-        logits_processor=[watch],
-        return_dict_in_generate=True,
-        **kept,
-    )
+    return _new(_generate(base, watch, input_ids=batch.ids, attention_mask=batch.mask, **kept), batch.ids.shape[1])
+
+
+def _go_on_in_stages(
+    base: Any,
+    prompts: Sequence[np.ndarray],
+    front: Front,
+    watch: _Watch,
+    pad: int,
+    device: str,
+    most: int,
+    stops: Sequence[int],
+) -> _Made:
+    """The same, greedily: every `STAGE` tokens the rows that have ended are put aside.
+
+    A few answers are much longer than the others, and each token costs as much as there are rows. Only where a model
+    keeps nothing but keys and values, which can be divided by rows.
+    """
+    batch = padded(prompts, front, pad, device)
+    ids, mask = batch.ids, batch.mask
+    cache = None if front.cache is None else front.expanded(len(prompts))
+    written = torch.full((len(prompts), most), pad, dtype=torch.int64, device=device)
+    ends = torch.tensor(list(stops), dtype=torch.int64, device=device)
+    rows, done = torch.arange(len(prompts), device=device), 0
+    while True:
+        kept = {} if cache is None else {"past_key_values": cache}
+        count = min(STAGE, most - done)
+        out = _generate(base, watch, input_ids=ids, attention_mask=mask, max_new_tokens=count, **kept)
+        new = out.sequences[:, ids.shape[1] :]
+        written[rows, done : done + new.shape[1]] = new
+        done += new.shape[1]
+        going = (~torch.isin(new, ends).any(1)).nonzero()[:, 0]
+        if done >= most or not len(going):
+            return _Made(written[:, :done].cpu().numpy())
+        cache = out.past_key_values
+        if len(going) < len(rows):
+            cache.batch_select_indices(going)
+        rows = rows[going]
+        ids = new[going, -1:]  # the one token that is not in the cache
+        mask = torch.cat([mask, mask.new_ones(len(mask), new.shape[1])], 1)[going]
+        watch.narrow(going, written[rows, :done])
 
 
 def _answer_source(
     model: Any, begin: list[int], sources: Sequence[np.ndarray], watch: _Watch, pad: int, device: str
-) -> Any:
+) -> _Made:
     """An encoder-decoder's answers to source texts."""
     ids, mask = padded_right(sources, pad, device)
-    return model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        decoder_input_ids=torch.tensor([begin] * len(sources), device=device),
-        logits_processor=[watch],
-        return_dict_in_generate=True,
-    )
+    given = torch.tensor([begin] * len(sources), device=device)
+    return _new(_generate(model, watch, input_ids=ids, attention_mask=mask, decoder_input_ids=given), len(begin))
+
+
+def _generate(model: Any, watch: _Watch, **inputs: Any) -> Any:
+    return model.generate(**inputs, logits_processor=[watch], return_dict_in_generate=True)
+
+
+def _new(out: Any, given: int) -> _Made:
+    """What was written behind the `given` tokens."""
+    beams = getattr(out, "beam_indices", None)
+    return _Made(out.sequences[:, given:].cpu().numpy(), None if beams is None else beams.cpu().numpy())
 
 
 class _Watch:
@@ -172,11 +223,13 @@ class _Watch:
         self.guides, self.beams = list(guides), beams
         self.given, self.penalty, self.no_repeat = given, penalty, no_repeat
         self.seen: Tensor | None = None
+        self.rows = np.arange(len(guides))  # those that still go on
+        self.before: Tensor | None = None  # what they had written in earlier stages
         self.bound = any(guide is not None for guide in guides)
         self.kept = 1 if beams == 1 else beams * max(2, 1 + stops)  # as many as beam search looks at
         self.begin: int | None = None
-        self.values: list[Tensor] = []
-        self.tokens: list[Tensor] = []
+        self.values: list[np.ndarray] = []
+        self.tokens: list[np.ndarray] = []
 
     def __deepcopy__(self, memo: Any) -> _Watch:
         return self  # peft copies all that it hands on, and what a copy saw would be lost
@@ -184,25 +237,43 @@ class _Watch:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if self.begin is None:
             self.begin = input_ids.shape[1]
+        written = input_ids[:, self.begin :]
+        if self.before is not None:
+            written = torch.cat([self.before, written], 1)
         if self.penalty != 1.0:
-            scores = self._penalise(input_ids, scores)
+            scores = self._penalise(written, scores)
         if self.no_repeat:
-            scores = self._forbid_repeats(input_ids[:, self.begin :], scores)
+            scores = self._forbid_repeats(written, scores)
         if self.bound:
-            scores = self._bind(input_ids, scores)
+            scores = self._bind(written, scores)
         scores = scores.float().log_softmax(-1)
         best = scores.topk(min(self.kept, scores.shape[-1]), dim=-1)
-        self.values.append(best.values)
-        self.tokens.append(best.indices)
+        self.values.append(self._among_all(best.values))
+        self.tokens.append(self._among_all(best.indices))
         return scores
 
-    def _penalise(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def narrow(self, going: Tensor, written: Tensor) -> None:
+        """From here on only these of the rows go on, with what each has written."""
+        self.rows, self.before, self.begin = self.rows[going.cpu().numpy()], written, None
+        if self.seen is not None:
+            self.seen = self.seen[going]
+
+    def _among_all(self, values: Tensor) -> np.ndarray:
+        """Values of the rows that go on, in their places among all."""
+        own = values.cpu().numpy()
+        if len(self.rows) == len(self.guides):
+            return own
+        out = np.zeros((len(self.guides), own.shape[1]), dtype=own.dtype)
+        out[self.rows] = own
+        return out
+
+    def _penalise(self, written: Tensor, scores: Tensor) -> Tensor:
         """Padding and what prompts share are not looked at: a row's own prompt is known."""
         if self.seen is None:
             self.seen = torch.zeros_like(scores, dtype=torch.bool)
             for row in range(len(scores)):
                 self.seen[row, torch.from_numpy(self.given[row // self.beams]).long().to(scores.device)] = True
-        seen = self.seen.scatter(1, input_ids[:, self.begin :], True)
+        seen = self.seen.scatter(1, written, True)
         return torch.where(seen, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
 
     def _forbid_repeats(self, written: Tensor, scores: Tensor) -> Tensor:
@@ -217,11 +288,10 @@ class _Watch:
         scores[rows, written[rows, places + before]] = -torch.inf
         return scores
 
-    def _bind(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        written = input_ids[:, self.begin :].tolist()
+    def _bind(self, written: Tensor, scores: Tensor) -> Tensor:
         out = torch.full_like(scores, -torch.inf)
-        for row, ids in enumerate(written):
-            guide = self.guides[row // self.beams]
+        for row, ids in enumerate(written.tolist()):
+            guide = self.guides[self.rows[row // self.beams]]
             if guide is None:
                 out[row] = scores[row]
                 continue
@@ -230,20 +300,15 @@ class _Watch:
         return out
 
 
-def _read_off(made: Any, watch: _Watch, tokenizer: PreTrainedTokenizerBase, stops: set[int]) -> Iterator[Written]:
+def _read_off(made: _Made, watch: _Watch, tokenizer: PreTrainedTokenizerBase, stops: set[int]) -> Iterator[Written]:
     """The answers of one batch."""
-    begin = watch.begin or 0
-    sequences = made.sequences[:, begin:].cpu().numpy()
-    values = torch.stack(watch.values).cpu().numpy() if watch.values else np.zeros((0, len(sequences), 1))
-    tokens = torch.stack(watch.tokens).cpu().numpy() if watch.tokens else values.astype(int)
-    beams = getattr(made, "beam_indices", None)
-    paths = np.arange(len(sequences))[:, None] + np.zeros_like(sequences)
-    if beams is not None:
-        paths = beams.cpu().numpy()
-    for row, ids in enumerate(sequences):
+    values = np.stack(watch.values) if watch.values else np.zeros((0, len(made.tokens), 1))
+    tokens = np.stack(watch.tokens) if watch.tokens else values.astype(int)
+    paths = np.arange(len(made.tokens))[:, None] + np.zeros_like(made.tokens) if made.beams is None else made.beams
+    for row, ids in enumerate(made.tokens):
         end = next((i for i, token in enumerate(ids) if int(token) in stops), None)
         count = len(ids) if end is None else end + 1
-        if beams is not None:
+        if made.beams is not None:
             count = min(count, int((paths[row] >= 0).sum()))
         total = 0.0
         for step in range(count):
