@@ -13,7 +13,7 @@ import torch
 import tiny
 from luthier.engine.device import Machine
 from luthier.engine.language.frozen_weights import keep_frozen_in_bf16
-from luthier.engine.writing import choice, generation, prompts
+from luthier.engine.writing import choice, circles, generation, prompts
 from luthier.engine.writing.answer_ends import answer_begin, find_stop_ids
 from luthier.engine.writing.constrain import Passage
 from luthier.engine.writing.generation import Written, choose, write
@@ -369,40 +369,26 @@ def test_a_penalty_for_repetition_is_that_of_transformers_for_each_prompt_alone(
     assert [one.ids for one in plain] != [one.ids for one in said], "or this proves nothing"
 
 
-def without_repeats(model: Any, prompt: np.ndarray, size: int) -> list[int]:
-    """The likeliest token each time, but for those that would end a run of `size` tokens a second time."""
-    ids = [int(token) for token in prompt]
-    for _ in range(24):
-        answer = ids[len(prompt) :]
-        runs = {tuple(answer[i : i + size]) for i in range(len(answer) - size + 1)}
-        with torch.no_grad():
-            order = model(input_ids=torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
-        ids.append(next(token for token in order if tuple([*answer, token][-size:]) not in runs))
-        if ids[-1] == 3:
-            return ids[len(prompt) : -1]
-    return ids[len(prompt) :]
-
-
 @pytest.mark.parametrize("size", (1, 2, 3))
 @pytest.mark.parametrize("name", ("llama", "gpt2", "t5"))
-def test_no_run_of_tokens_stands_twice_in_an_answer(name: str, size: int, sizes: dict[str, int]) -> None:
-    """Until its first repetition an answer is what it was; then the likeliest that repeats nothing."""
+def test_no_run_is_written_twice_as_transformers_has_it_for_each_prompt_alone(
+    name: str, size: int, sizes: dict[str, int]
+) -> None:
     model, some = make(name), ids_of(name, 8)
+    settings = {"max_new_tokens": 24, "do_sample": False, "eos_token_id": 3, "pad_token_id": 3}
     plain = say(model, name, some, max_new_tokens=24, stop_ids=[3])
-    changed = 0
-    for rows in (1, 8):
+    for rows in (1, 3, 8):
         sizes["rows"] = rows
         said = say(model, name, some, max_new_tokens=24, no_repeat_ngram_size=size, stop_ids=[3])
-        for prompt, one, before in zip(some, said, plain):
-            runs = [one.ids[i : i + size] for i in range(len(one.ids) - size + 1)]
-            assert len(runs) == len(set(runs))
-            free = [before.ids[i : i + size] for i in range(len(before.ids) - size + 1)]
-            first = next((i + size - 1 for i, run in enumerate(free) if run in free[:i]), len(before.ids))
-            assert one.ids[:first] == before.ids[:first]
-            changed += one.ids != before.ids
-            if name != "t5":
-                assert list(one.ids) == without_repeats(model, prompt, size)
-    assert changed, "or this proves nothing"
+        assert [one.ids for one in said] != [one.ids for one in plain], "or this proves nothing"
+        for prompt, one in zip(some, said):
+            ids = torch.tensor(prompt.astype(np.int64))[None]
+            with torch.no_grad():
+                made = model.generate(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), no_repeat_ngram_size=size, **settings
+                )[0].tolist()
+            new = made[1:] if name == "t5" else made[ids.shape[1] :]
+            assert list(one.ids) == [token for token in new if token != 3]
 
 
 @pytest.mark.parametrize("wrap", WRAPS)
@@ -435,6 +421,32 @@ def test_answers_that_have_ended_are_put_aside_and_the_others_go_on(
             assert one.ids == two.ids == whole.ids
             assert (one.ended, one.text) == (two.ended, two.text) == (whole.ended, whole.text)
             assert one.log_probability == pytest.approx(whole.log_probability, abs=1e-4)
+
+
+def test_what_goes_round_in_circles_is_written_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut off without a circle stays, and so does what never ends; every answer is the one of its own size."""
+    model, tokenizer, some = make("llama"), parts("llama")[1], ids_of("llama", 40)
+    monkeypatch.setattr(circles, "CIRCLE", 4)
+    monkeypatch.setattr(circles, "STRICTER", (6, 3, 2))
+    settings: dict[str, Any] = {"max_new_tokens": 24, "machine": FP32, "token_budget": 4096}
+    free = write(model, tokenizer, some, stop_ids=[], **settings)
+    stops = [one.ids[-1] for one in free[:3]] + [one.ids[5] for one in free[3:6]]
+    free = write(model, tokenizer, some, stop_ids=stops, **settings)
+    strict = {
+        size: write(model, tokenizer, some, stop_ids=stops, no_repeat_ngram_size=size, **settings) for size in (6, 3, 2)
+    }
+    found = circles.write_without_circles(model, tokenizer, some, stop_ids=stops, **settings)
+    ends = []
+    for i, one in enumerate(found):
+        ids = free[i].ids
+        again = not free[i].ended and len({ids[k : k + 4] for k in range(21)}) < 21
+        size = next((size for size in (6, 3, 2) if strict[size][i].ended), 0) if again else 0
+        expected = strict[size][i] if size else free[i]
+        assert (one.ids, one.ended, one.text) == (expected.ids, expected.ended, expected.text)
+        assert one.without_repeats_of == size
+        ends.append((free[i].ended, again, size))
+    assert {end[0] for end in ends} == {True, False}
+    assert len({end[2] for end in ends if end[1]}) > 1, "or this proves nothing"
 
 
 def test_nothing_to_write_is_nothing_written() -> None:

@@ -78,6 +78,7 @@ class Written:
     ids: Sequence[int]
     ended: bool
     log_probability: float
+    without_repeats_of: int = 0
 
 
 def echoes(monkeypatch: pytest.MonkeyPatch, said: Any) -> list[dict[str, Any]]:
@@ -88,6 +89,7 @@ def echoes(monkeypatch: pytest.MonkeyPatch, said: Any) -> list[dict[str, Any]]:
         asked.append({"prompts": prompts, **settings})
         return [Written(said(tokenizer.decode(p)), [1, 2], True, 2 * float(np.log(0.5))) for p in prompts]
 
+    monkeypatch.setattr("luthier.engine.writing.circles.write", write)
     monkeypatch.setitem(sys.modules, "luthier.engine.writing.generation", SimpleNamespace(write=write))
     return asked
 
@@ -172,8 +174,18 @@ def test_tables_show_losses_by_length_and_answers(model: Any, monkeypatch: pytes
     assert subject.samples(given, answers, answers) == []
     echoes(monkeypatch, lambda prompt: "so " * 500)
     done = subject.respond(Work(given, examples, model, tiny.chat_bpe(), MACHINE, 200), answers)
-    (bands,) = subject.tables(given, done)
+    bands, endings = subject.tables(given, done)
     assert sum(row[1] for row in bands.rows) == 6
+    assert endings.rows == (("by themselves", 6),)
+    mixed = [
+        replace(answer, detail={**answer.detail, "ended": i > 0, "without_repeats_of": 8 if i > 3 else 0})
+        for i, answer in enumerate(done)
+    ]
+    assert subject.tables(given, mixed)[1].rows == (
+        ("by themselves", 3),
+        ("once no 8 tokens might stand twice", 2),
+        ("cut off at 128 tokens", 1),
+    )
     other = [replace(answer, prediction=f"untuned {i}") for i, answer in enumerate(done)]
     (shown,) = subject.samples(given, done, other)
     assert shown.rows[0][1] == given[0]["prompt"] and 300 < len(shown.rows[0][3]) < 500

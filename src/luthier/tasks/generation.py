@@ -240,15 +240,15 @@ class Generation(LanguageTask):
         return "\n".join(f"{turn['role']}: {turn.get('content') or ''}" for turn in turns)
 
     def card_code(self) -> str:
+        before, ids = self.card_writing("**inputs", 'inputs["input_ids"].shape[1]')
         return (
-            "from transformers import GenerationConfig\n\n"
-            "model.generation_config = GenerationConfig.from_pretrained(FOLDER)\n\n\n"
+            f"{before}\n\n"
             "def answer(messages):\n"
             "    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True,\n"
             '                                           return_dict=True, return_tensors="pt")\n'
             "    with torch.no_grad():\n"
-            "        out = model.generate(**inputs)\n"
-            '    return tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)\n'
+            f"        ids = {ids}\n"
+            "    return tokenizer.decode(ids, skip_special_tokens=True)\n"
         )
 
 

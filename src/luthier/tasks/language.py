@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field as Setting
@@ -43,12 +44,11 @@ class WritingOptions(TaskOptions):
         description="above 1, what was written (or, of a decoder, asked) is less likely to be written again: small "
         "models else go round in circles; 1.1 to 1.3 is usual",
     )
-    no_repeat_ngram_size: int = Setting(
-        0,
-        ge=0,
-        le=1000,
-        description="above 0, no run of so many tokens stands twice in an answer: ends circles, and leaves what does "
-        "not repeat as it is",
+    no_repeat_ngram_size: Annotated[int, Setting(ge=0, le=1000)] | Literal["auto"] = Setting(
+        "auto",
+        description="above 0, no run of so many tokens is written twice; auto: only where an answer goes round in "
+        "circles until it is cut off, which is then written again without repeats of 16 tokens, or 8, or 4, until "
+        "it ends",
     )
     score_rows: int = Setting(
         200, ge=0, description="rows whose answers are written out for scoring; the loss is taken on all"
@@ -152,11 +152,12 @@ class LanguageTask(Task):
 
     def respond(self, work: Work, answers: list[Answer]) -> list[Answer]:
         """The answers with their text: of every row without an expected one, and of `score_rows` of the others."""
+        from luthier.engine.writing.circles import write_without_circles
         from luthier.engine.writing.generation import write
 
         chosen = self._to_write(work.rows)
         prompts = dict(zip(work.examples.rows.tolist(), work.examples.notes))
-        written = write(
+        written = (write_without_circles if self.mends_circles else write)(
             work.model,
             work.tokenizer,
             [prompts[i] for i in chosen],
@@ -168,7 +169,7 @@ class LanguageTask(Task):
         out = list(answers)
         for i, text in zip(chosen, written):
             confidence = float(np.exp(text.log_probability / max(1, len(text.ids))))
-            detail = {**answers[i].detail, "ended": text.ended}
+            detail = {**answers[i].detail, "ended": text.ended, "without_repeats_of": text.without_repeats_of}
             out[i] = Answer(text.text, confidence, detail)
         return out
 
@@ -179,8 +180,26 @@ class LanguageTask(Task):
             "max_new_tokens": o.max_new_tokens,
             "num_beams": o.num_beams,
             "repetition_penalty": o.repetition_penalty,
-            "no_repeat_ngram_size": o.no_repeat_ngram_size,
+            "no_repeat_ngram_size": 0 if self.mends_circles else o.no_repeat_ngram_size,
         }
+
+    @property
+    def mends_circles(self) -> bool:
+        """Whether answers that go round in circles are written again."""
+        return self.options.no_repeat_ngram_size == "auto"
+
+    def card_writing(self, inputs: str, begin: str) -> tuple[str, str]:
+        """Lines for a model card: what stands before, and the ids of an answer to `inputs`, from `begin` on."""
+        from luthier.engine.writing.circles import CARD
+
+        before = (
+            "from transformers import GenerationConfig\n\n"
+            "model.generation_config = GenerationConfig.from_pretrained(FOLDER)\n"
+        )
+        if not self.mends_circles:
+            return before, f"model.generate({inputs})[0, {begin} :].tolist()"
+        ids = f"model.generate({inputs}, no_repeat_ngram_size=size)[0, {begin} :].tolist()"
+        return f"{before}{CARD}", f"write(lambda size: {ids})"
 
     def _to_write(self, rows: Sequence[Row]) -> list[int]:
         """Indices of the rows whose answer is written out: of those with an expected one, evenly spread."""
@@ -258,7 +277,21 @@ class LanguageTask(Task):
             if inside.any():
                 name = f"{low} or more" if high is None else f"{low} to {high - 1}"
                 bands.append((name, int(inside.sum()), round(float(np.nanmean(np.array(losses)[inside])), 4)))
-        return [Table("Loss by answer length", ("tokens of the answer", "rows", "loss"), tuple(bands))]
+        lengths_table = Table("Loss by answer length", ("tokens of the answer", "rows", "loss"), tuple(bands))
+        return [lengths_table, *self._endings(answers)]
+
+    def _endings(self, answers: Sequence[Answer]) -> list[Table]:
+        """How the answers that were written out come to an end."""
+        written = [a.detail for a in answers if "without_repeats_of" in a.detail]
+        if not written:
+            return []
+        cut = sum(not detail["ended"] for detail in written)
+        mended = Counter(detail["without_repeats_of"] for detail in written if detail["ended"])
+        lines = [("by themselves", mended.pop(0, 0))]
+        lines += [(f"once no {size} tokens might stand twice", mended[size]) for size in sorted(mended, reverse=True)]
+        lines += [(f"cut off at {self.options.max_new_tokens} tokens", cut)] if cut else []
+        note = "An answer that goes round in circles until it is cut off is written again." if mended else ""
+        return [Table("How answers end", ("end", "rows"), tuple(lines), note)]
 
     def samples(self, rows: Sequence[Row], answers: Sequence[Answer], untuned: Sequence[Answer]) -> list[Table]:
         """The first rows whose answers were written out, the untuned model's answers beside them."""

@@ -190,14 +190,15 @@ class Seq2Seq(LanguageTask):
         return {**super().writing(), **penalty}
 
     def card_code(self) -> str:
-        o = self.options
-        begin = f"\n        ids = model.generate(**inputs, decoder_input_ids=torch.tensor([{self.state['begin']}]))\n"
+        o, begin = self.options, self.state["begin"]
+        before, ids = self.card_writing("**inputs, decoder_input_ids=torch.tensor([BEGIN])", "len(BEGIN)")
         return (
-            "from transformers import GenerationConfig\n\n"
-            "model.generation_config = GenerationConfig.from_pretrained(FOLDER)\n\n\n"
+            f"{before}\n\n"
+            f"BEGIN = {begin}  # what stands before every answer\n\n\n"
             "def answer(source):\n"
             f"    inputs = tokenizer([{o.source_prefix!r} + source], truncation=True, max_length={o.max_length},\n"
             '                       return_tensors="pt")\n'
-            f"    with torch.no_grad():{begin}"
-            "    return tokenizer.decode(ids[0], skip_special_tokens=True)\n"
+            "    with torch.no_grad():\n"
+            f"        ids = {ids}\n"
+            "    return tokenizer.decode(ids, skip_special_tokens=True)\n"
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STAGE = 32  # tokens after which answers that have ended are put aside
+NOTHING = -1  # no token
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Written:
     """One answer: its text, its ids without the one that ended it, and whether there was one.
 
     `log_probability` is that of all these ids and the end; where the answer was bound, among what was allowed.
+    `without_repeats_of`: the size of runs that were kept from standing twice for it to end; 0: it was written freely.
     """
 
     text: str
     ids: tuple[int, ...]
     ended: bool
     log_probability: float
+    without_repeats_of: int = 0
 
 
 def write(
@@ -62,11 +65,11 @@ def write(
     A decoder goes on from the prompt; an encoder-decoder reads it and begins an answer. Greedy with one beam; with
     more a `length_penalty` above 0 favours long answers (a sum of log-probabilities is divided by length to its
     power). A `repetition_penalty` above 1 makes tokens less likely that stand in the prompt or were written already
-    (Keskar et al. 2019, arxiv.org/abs/1909.05858), as transformers has it for a prompt alone. With a
-    `no_repeat_ngram_size` n above 0 no run of n tokens stands twice in an answer (Paulus et al. 2018,
-    arxiv.org/abs/1705.04304); the prompt does not count. Neither is meant for answers that are bound. The model's own
-    habits (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends
-    at any of `stop_ids` (default: `find_stop_ids`).
+    (Keskar et al. 2019, arxiv.org/abs/1909.05858), and with a
+    `no_repeat_ngram_size` n above 0 no run of n tokens is written that stands there already (Paulus et al. 2018,
+    arxiv.org/abs/1705.04304); both as transformers has them for a prompt alone, and neither meant for answers that are
+    bound. The model's own habits (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one
+    a prompt. Writing ends at any of `stop_ids` (default: `find_stop_ids`).
     """
     if not prompts:
         return []
@@ -221,7 +224,11 @@ class _Watch:
         no_repeat: int = 0,
     ) -> None:
         self.guides, self.beams = list(guides), beams
-        self.given, self.penalty, self.no_repeat = given, penalty, no_repeat
+        self.penalty, self.no_repeat = penalty, no_repeat
+        longest = max(map(len, given), default=0)
+        self.given = torch.full((len(given), longest), NOTHING, dtype=torch.int64)
+        for row, ids in enumerate(given):
+            self.given[row, longest - len(ids) :] = torch.from_numpy(np.asarray(ids, dtype=np.int64))
         self.seen: Tensor | None = None
         self.rows = np.arange(len(guides))  # those that still go on
         self.before: Tensor | None = None  # what they had written in earlier stages
@@ -243,7 +250,7 @@ class _Watch:
         if self.penalty != 1.0:
             scores = self._penalise(written, scores)
         if self.no_repeat:
-            scores = self._forbid_repeats(written, scores)
+            scores = self._forbid_repeats(torch.cat([self._own(written), written], 1), scores)
         if self.bound:
             scores = self._bind(written, scores)
         scores = scores.float().log_softmax(-1)
@@ -267,25 +274,31 @@ class _Watch:
         out[self.rows] = own
         return out
 
+    def _own(self, written: Tensor) -> Tensor:
+        """The prompts of the rows that go on, padded with `NOTHING` on the left, not with what stands for padding."""
+        rows = np.repeat(self.rows, self.beams)
+        return self.given.to(written.device)[torch.from_numpy(rows).to(written.device)]
+
     def _penalise(self, written: Tensor, scores: Tensor) -> Tensor:
-        """Padding and what prompts share are not looked at: a row's own prompt is known."""
+        """Padding is not looked at: a row's own prompt is known."""
         if self.seen is None:
-            self.seen = torch.zeros_like(scores, dtype=torch.bool)
-            for row in range(len(scores)):
-                self.seen[row, torch.from_numpy(self.given[row // self.beams]).long().to(scores.device)] = True
+            own = self._own(written)
+            self.seen = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
+            self.seen = self.seen.scatter(1, own.where(own != NOTHING, scores.shape[1]), True)[:, :-1]
         seen = self.seen.scatter(1, written, True)
         return torch.where(seen, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
 
-    def _forbid_repeats(self, written: Tensor, scores: Tensor) -> Tensor:
-        """Without the tokens that would end a run of `no_repeat` tokens which stands in the answer already."""
+    def _forbid_repeats(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Without the tokens that would end a run of `no_repeat` tokens which stands in `ids` already."""
         before = self.no_repeat - 1
-        if written.shape[1] <= before:
+        if ids.shape[1] <= before:
             return scores
-        runs = written.unfold(1, before, 1) if before else written.new_zeros(*written.shape, 0)  # the last: now
-        same = (runs[:, :-1] == runs[:, -1:]).all(-1) if before else torch.ones_like(written, dtype=torch.bool)
+        runs = ids.unfold(1, before, 1) if before else ids.new_zeros(len(ids), ids.shape[1] + 1, 0)
+        next_ones = ids[:, before:]
+        same = (runs[:, :-1] == runs[:, -1:]).all(-1) & (runs[:, :-1] != NOTHING).all(-1) & (next_ones != NOTHING)
         rows, places = same.nonzero(as_tuple=True)
         scores = scores.clone()
-        scores[rows, written[rows, places + before]] = -torch.inf
+        scores[rows, next_ones[rows, places]] = -torch.inf
         return scores
 
     def _bind(self, written: Tensor, scores: Tensor) -> Tensor:
