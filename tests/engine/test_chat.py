@@ -250,6 +250,29 @@ def test_plain_text_is_learned_whole() -> None:
         assert "".join(written(chat.tokenizer, p.ids).removeprefix(begins) for p in parts).endswith("goat</s>")
 
 
+@pytest.mark.parametrize("family", ["bytes-split", "bytes-plain"])
+@pytest.mark.parametrize("length", [3, 4, 5, 9])
+def test_every_token_of_a_long_text_is_learned_once(family: str, length: int) -> None:
+    """A label counts where a token stands before it. Also where the last part would hold the end alone."""
+    chat = Chat(copied(family), "chatml")
+    text = "the old house near the red goat and the cat"
+    ids = [*chat.tokenizer(text, add_special_tokens=False)["input_ids"], chat.tokenizer.eos_token_id]
+    for count in range(1, len(ids) + 1):
+        some = chat.tokenizer.decode(ids[: count - 1])
+        whole = [*chat.tokenizer(some, add_special_tokens=False)["input_ids"], ids[-1]]
+        learned = [int(label) for part in chat.text(some, length) for label in part.labels[1:]]
+        assert learned == (whole if family == "bytes-split" else whole[1:])
+        assert all(len(part.ids) <= length for part in chat.text(some, length))
+
+
+def test_a_weight_of_another_s_turn_is_refused_where_all_is_learned() -> None:
+    chat = Chat(copied("bytes-plain"), "chatml")
+    turns = [{"role": "user", "content": "hello ?", "weight": 0}, {"role": "assistant", "content": "hi ."}]
+    assert not isinstance(chat.encode([Dialog(turns)], 1000)[0], Refusal), "the user's turn is not learned anyway"
+    refused = chat.encode([Dialog(turns)], 1000, "all")[0]
+    assert isinstance(refused, Refusal) and "turn 1 has a loss_weight" in refused.reason
+
+
 def test_the_template_is_saved_with_the_tokenizer(tmp_path: Any) -> None:
     from transformers import AutoTokenizer
 

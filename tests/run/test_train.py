@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -423,6 +424,20 @@ def test_dropout_settings_reach_every_architecture(models, architecture: str, hi
     )
     expected = {names[1]: attention} | ({} if hidden == "model" else {names[0]: hidden})
     assert found == expected
+
+
+def test_dropout_reaches_t5_and_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, T5Config
+
+    from luthier.models import dropout_settings
+
+    for name, config in {"t5": T5Config(), "llama": LlamaConfig()}.items():
+        config.save_pretrained(tmp_path / name)
+    t5, llama = (SimpleNamespace(folder=tmp_path / name) for name in ("t5", "llama"))
+    assert dropout_settings(t5, 0.3, 0.0) == {"dropout_rate": 0.3}
+    assert dropout_settings(llama, 0.0, 0.2) == {"attention_dropout": 0.2}
+    with pytest.raises(ModelError, match=r"llama.*has no dropout"):
+        dropout_settings(llama, 0.3, 0.0)
 
 
 def test_settings_of_the_model_itself_have_an_effect(runs, recipe, tmp_path: Path) -> None:

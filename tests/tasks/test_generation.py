@@ -14,7 +14,7 @@ import luthier
 import tiny
 from luthier.cli.app import main
 from luthier.cli.talk import talk
-from luthier.errors import DataError
+from luthier.errors import DataError, RecipeError, RunError
 from luthier.files import read_json, read_jsonl
 from luthier.records import Row
 from luthier.run import check
@@ -155,6 +155,49 @@ def test_a_run_that_would_learn_nothing_is_refused(llama: Path, tmp_path: Path) 
     ] * 2
 
 
+def test_rows_are_not_packed_where_something_has_their_size(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from luthier.engine.language import packing
+
+    packed: list[int] = []
+    pack = packing.pack
+
+    def watched(examples: Any, room: int) -> Any:
+        packed.append(len(examples))
+        return pack(examples, room)
+
+    monkeypatch.setattr(packing, "pays", lambda *_: True)
+    monkeypatch.setattr(packing, "pack", watched)
+    made = recipe(llama, write(tmp_path, tiny.chats(20)))
+    quick = {**made["train"], "epochs": 0.5}
+    luthier.train({**made, "train": quick}, out=tmp_path / "plain")
+    assert packed == [20]
+    for name, value in {"neftune_noise_alpha": 5.0, "adversarial": "fgm"}.items():
+        asked = {**made, "train": {**quick, name: value}}
+        luthier.train(asked, out=tmp_path / name)
+        with pytest.raises(RecipeError, match=r"packing is on.*single rows"):
+            luthier.train({**asked, "task": {**made["task"], "packing": "on"}}, out=tmp_path / "refused")
+    assert packed == [20]
+
+
+def test_a_language_model_s_outputs_are_not_distilled(llama: Path, tmp_path: Path) -> None:
+    """It is said before weights are loaded, with what works; that works."""
+    made = recipe(llama, write(tmp_path, tiny.chats(20)))
+    made["train"] |= {"epochs": 0.5}
+    first = luthier.train(made, out=tmp_path / "first")
+    newer = write(tmp_path, tiny.chats(20, seed=3), "newer.jsonl")
+    heard: list[str] = []
+    for forgetting in ("distill", "ewc"):
+        asked = recipe(first.path, newer, train={**made["train"], "forgetting": forgetting})
+        if forgetting == "ewc":
+            luthier.train(asked, out=tmp_path / "ewc")
+            continue
+        with pytest.raises(RunError, match="too many to keep"):
+            luthier.train(asked, out=tmp_path / "distilled", listen=lambda event: heard.append(str(event)))
+        assert heard and not any("loading the model" in event for event in heard)
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path: Path) -> None:
     """Padding is the token that ends a turn, and answers end all the same; the card answers with transformers alone."""
@@ -182,7 +225,7 @@ def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path
     again = luthier.load(str(run.path))
     asked = [{"messages": rows[0]["messages"]}, rows[1]["messages"], rows[0]["messages"][0]["content"]]
     assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [found[i] for i in (0, 1, 0)]
-    with pytest.raises(DataError, match="role is 'boss'"):
+    with pytest.raises(DataError, match='row 1, messages.0..role: the role "boss" is unknown'):
         again.predict([[{"role": "boss", "content": "x"}]])
     if method == "full":
         alone = [i for i, one in enumerate(rows) if len(one["messages"]) == 1]

@@ -11,6 +11,7 @@ from torch import nn
 
 from luthier.engine.batches import Examples
 from luthier.engine.device import Machine
+from luthier.errors import RunError
 from luthier.training.forgetting import TEACHER, Distilled, Elastic, ForgettingOptions, with_teacher
 
 FP32 = Machine("cpu", "float32", "test", 1)
@@ -64,6 +65,30 @@ def test_importance_is_the_mean_squared_gradient_over_its_mean_and_its_pull_the_
     elastic(model)
     assert torch.allclose(model.weight.grad, expected, atol=1e-6)
     assert float(model.bias.grad.abs().max()) == 0, "the bias has not moved"
+
+
+class Apart(Plain):
+    """A loss that tells examples apart: one alone has none."""
+
+    couples = True
+
+    def loss(self, logits, batch):
+        return nn.functional.cross_entropy(logits @ logits.T, torch.arange(len(logits)), reduction="sum")
+
+
+def test_importance_under_a_loss_that_tells_examples_apart_is_measured_on_several() -> None:
+    torch.manual_seed(0)
+    told: list[tuple[int, int]] = []
+    options = ForgettingOptions(method="ewc", rows=40)
+    elastic = Elastic.measure(nn.Linear(3, 2), Apart(), examples(60), FP32, options, 7, lambda *n: told.append(n))
+    assert float(elastic.importance["weight"].min()) > 0
+    assert told[-1] == (40, 40)
+
+
+def test_rows_that_tell_no_weight_from_another_are_refused() -> None:
+    options, alone = ForgettingOptions(method="ewc"), examples(1)
+    with pytest.raises(RunError, match="sum to 0"):
+        Elastic.measure(nn.Linear(3, 2), Apart(), alone, FP32, options, 7, lambda *n: None)
 
 
 def test_distillation_adds_nothing_at_the_start_and_then_the_squared_difference_of_old_outputs() -> None:

@@ -122,7 +122,8 @@ def copy_grown(model: nn.Module, source: Source) -> int:
 def dropout_settings(source: Source, hidden: float | str, attention: float) -> dict[str, float]:
     """The config entries of this architecture that hold dropout rates, with the recipe's values.
 
-    Names differ between architectures; an entry that the config does not have is not set.
+    Names differ between architectures; an entry that the config does not have is not set. ModelError where dropout of
+    hidden states is asked of a model that has none.
     """
     from transformers import AutoConfig
 
@@ -138,9 +139,16 @@ def dropout_settings(source: Source, hidden: float | str, attention: float) -> d
                 "mlp_dropout",
                 "resid_pdrop",
                 "embd_pdrop",
+                "dropout_rate",
             ),
         ),
     )
+    if isinstance(hidden, (int, float)) and hidden > 0 and have.keys().isdisjoint(names[1][1]):
+        raise ModelError(
+            f"its architecture ({have.get('model_type')}) has no dropout of hidden states",
+            where="train.dropout",
+            fix="leave it out; method.dropout (lora, adapter) and train.weight_decay regularise every model",
+        )
     return {
         name: value for value, entries in names if isinstance(value, (int, float)) for name in entries if name in have
     }

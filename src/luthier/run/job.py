@@ -148,6 +148,12 @@ class Job:
                 where="train.forgetting",
                 fix="name the earlier run's folder as model, or leave train.forgetting out",
             )
+        if forgetting.method == "distill" and not self.task.gives_outputs:
+            raise RunError(
+                "distill keeps a model's outputs, and those of a language model are too many to keep",
+                where="train.forgetting",
+                fix="set train.forgetting: replay, or ewc",
+            )
         if forgetting.method == "replay":
             old = self.earlier.rows("train", self.emit)
             splits = self.prepared.splits
@@ -334,7 +340,9 @@ class Job:
             "device": self.machine.device,
             "torch": torch.__version__,
         }
-        train = self.task.arrange(self.examples["train"], self.model, options.batch_size, self.budget)
+        train = self.examples["train"]
+        if not options.changes_embeddings:  # noise and worst changes have the size of a row, which a pack hides
+            train = self.task.arrange(train, self.model, options.batch_size, self.budget)
         work = Training(
             model=self.model,
             examples=train,

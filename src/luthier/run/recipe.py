@@ -87,6 +87,11 @@ class Recipe(Section):
             )
         if self.model != NEW and getattr(self.task, "new", None) is not None:
             raise ValueError(f"task.new is the shape of a model from nothing: write model: {NEW}, or leave it out")
+        if getattr(self.task, "packing", "auto") == "on" and self.train.changes_embeddings:
+            raise ValueError(
+                "task.packing is on, and train.neftune_noise_alpha and train.adversarial have the size of single rows: "
+                "leave task.packing out"
+            )
         if self.train.batch_size < 2 and TASKS[self.task.name](self.task).couples:
             raise ValueError(
                 "train.batch_size is 1, and this loss tells the rows of a step apart: write 2 or more, better 32"

@@ -71,6 +71,7 @@ class Task(ABC):
     watched: str = ""  # the score that chooses checkpoints; "": the primary one
     auto_class: str  # the stock transformers class that `build` returns and `model/` loads with
     chooses: bool = True  # `choose` looks at the answers of validation rows
+    gives_outputs: bool = True  # while it trains, `forward` gives a model's outputs, not their loss
     judges: bool = True  # an answer is right or wrong, and its confidence the chance that it is right
     speaks: bool = False  # answers that are given to someone are all made by `respond`: it needs no pass before it
     exact: bool = False  # answers that are given to someone are computed in fp32: bf16 keeps but two digits

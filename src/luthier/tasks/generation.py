@@ -258,7 +258,8 @@ def _dialog(row: Row) -> Dialog:
 
     turns = list(row["messages"])
     if "answer" in row.fields:
-        more = row.get("answer_turn") or {}
+        more = row.get("answer_turn")
+        more = more if isinstance(more, Mapping) else {}  # a column of the user's may have that name
         content = str(row["answer"])
         if more.get("tool_calls") and _is_calls(content, more["tool_calls"]):
             content = ""

@@ -77,6 +77,7 @@ class LanguageTask(Task):
     Options: ClassVar[type[TaskOptions]] = LanguageOptions
     watched = "loss"
     chooses = False
+    gives_outputs = False
     shifted: bool = True
     peft_type: ClassVar[str] = "CAUSAL_LM"
     rivals = {  # noqa: RUF012

@@ -4,9 +4,10 @@ BLEU (Papineni et al. 2002, aclanthology.org/P02-1040) and chrF (Popović 2015, 
 scores of a whole corpus: functions of n-gram counts summed over its rows. So a row gives its counts, and any set of
 rows - a split, a bootstrap draw - gets its scores from their sums, equal to sacrebleu's `corpus_bleu` (13a tokens,
 exponential smoothing) and `corpus_chrf` (characters up to 6, beta 2, no words). ROUGE-L (Lin 2004,
-aclanthology.org/W04-1013) is the mean over rows of rouge-score's F-measure without stemming: its words are runs of
-a-z and 0-9, so that a text in another script has none and scores 0. Exact match compares the texts as they are, but
-for white space around them: case, accents and punctuation count.
+aclanthology.org/W04-1013) is the mean over rows of rouge-score's F-measure without stemming, whose words are runs of
+a-z and 0-9. Where most letters of the expected text are not Latin, every text would score 0: there words are what
+stands between blanks and signs, and characters in scripts that are written without blanks. Exact match compares the
+texts as they are, but for white space around them: case, accents and punctuation count.
 
 Of several expected texts ROUGE-L and chrF take the best, exact match any, and BLEU all (clipped by the most of any,
 length nearest to the given).
@@ -14,6 +15,8 @@ length nearest to the given).
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -58,7 +61,8 @@ def text_scores(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 def rouge_l(expected: str, given: str) -> float:
     """The F-measure of the longest common subsequence of words, as rouge-score gives it: 0 without a word."""
-    due, said = _words(expected), _words(given)
+    words = _words if _is_latin(expected) else _words_of_any_script
+    due, said = words(expected), words(given)
     if not due or not said:
         return 0.0
     common = _common(due, said)
@@ -78,6 +82,25 @@ def _words(text: str) -> tuple[str, ...]:
     from rouge_score.tokenize import tokenize
 
     return tuple(tokenize(text, None))
+
+
+@lru_cache(maxsize=4096)
+def _is_latin(text: str) -> bool:
+    """Whether at least half of the letters are Latin, so that rouge-score finds words."""
+    letters = [c for c in text if c.isalpha()]
+    return 2 * sum(unicodedata.name(c, "").startswith("LATIN") for c in letters) >= len(letters)
+
+
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"  # kana and Chinese characters
+)
+
+
+@lru_cache(maxsize=4096)
+def _words_of_any_script(text: str) -> tuple[str, ...]:
+    plain = "".join(" " if unicodedata.category(c)[0] in "PSZC" else c for c in unicodedata.normalize("NFC", text))
+    return tuple(_UNSPACED.sub(r" \1 ", plain.lower()).split())
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:

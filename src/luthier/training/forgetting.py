@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from luthier.config import Section
+from luthier.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from .loop import Objective
 
+COUPLED = 16  # examples whose loss is told together where one alone has none
 TEACHER = "teacher"  # the column of a batch that holds the starting model's outputs
 
 
@@ -77,7 +79,10 @@ class Elastic:
         seed: int,
         progress: Callable[[int, int], None],
     ) -> Elastic:
-        """Importance of every trained weight from `options.rows` old examples, one gradient each."""
+        """Importance of every trained weight from `options.rows` old examples, one gradient each.
+
+        Where the loss tells examples apart, `COUPLED` of them have one. RunError where no weight mattered.
+        """
         import torch
 
         from luthier.engine.inference import to_device
@@ -86,21 +91,28 @@ class Elastic:
         importance = {name: torch.zeros_like(p) for name, p in named.items()}
         chosen = np.random.default_rng(seed).permutation(len(old))[: options.rows]
         model.eval()
-        for done, i in enumerate(chosen, 1):
-            batch = to_device(old.batch([int(i)]), machine.device)
+        size = COUPLED if objective.couples else 1
+        for start_at in range(0, len(chosen), size):
+            some = chosen[start_at : start_at + size]
+            batch = to_device(old.batch(np.sort(some)), machine.device)
             with machine.autocast():
                 out = objective.forward(model, batch)
             objective.loss(out, batch).backward()
             for name, p in named.items():
                 if p.grad is not None:
-                    importance[name] += p.grad.square() / len(chosen)
+                    importance[name] += p.grad.square()
             model.zero_grad(set_to_none=True)
-            progress(done, len(chosen))
+            progress(start_at + len(some), len(chosen))
         total = sum(float(one.sum(dtype=torch.float64)) for one in importance.values())
         count = sum(one.numel() for one in importance.values())
-        if total:
-            for one in importance.values():
-                one.mul_(count / total)
+        if not 0 < total < float("inf"):
+            raise RunError(
+                f"{len(chosen)} old rows tell no weight from another: their gradients sum to {total:g}",
+                where="train.forgetting: ewc",
+                fix="train.forgetting: replay needs no gradients",
+            )
+        for one in importance.values():
+            one.mul_(count / total)
         start = {name: p.detach().clone() for name, p in named.items()}
         return cls(importance, start, options.weight)
 

@@ -89,3 +89,8 @@ class TrainOptions(Section):
     trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
         [], description="where numbers go beside the run folder"
     )
+
+    @property
+    def changes_embeddings(self) -> bool:
+        """Whether something is added to input embeddings, sized by each row."""
+        return self.neftune_noise_alpha > 0 or self.adversarial != "none"

@@ -144,15 +144,20 @@ class Chat:
     def text(self, text: str, max_length: int) -> list[Encoded]:
         """A text without turns, all of it learned: as the tokenizer begins a text, the end-of-text token after it.
 
-        One longer than `max_length` becomes several examples.
+        One longer than `max_length` becomes several examples. Each begins as a text does, or, where the tokenizer puts
+        nothing there, with the last token of the one before: the first token follows nothing, so it is not learned.
         """
         tokenizer = self.tokenizer
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         begin = tokenizer("", verbose=False)["input_ids"][:1]
         bos = begin if begin == [tokenizer.bos_token_id] != ids[:1] else []
         ids = [*ids, tokenizer.eos_token_id]
-        step = max_length - len(bos)
-        parts = [np.array([*bos, *ids[i : i + step]], np.int32) for i in range(0, len(ids), step)]
+        step = max_length - 1
+        if bos:
+            texts = [[*bos, *ids[i : i + step]] for i in range(0, len(ids), step)]
+        else:
+            texts = [ids[i : i + max_length] for i in range(0, max(1, len(ids) - 1), step)]
+        parts = [np.array(one, np.int32) for one in texts]
         cut = f"in {len(parts)} parts" if len(parts) > 1 else ""
         whole, nothing = len(bos) + len(ids), np.zeros(0, np.int32)
         return [Encoded(p, p.copy(), np.ones(len(p), np.float32), nothing, whole, cut) for p in parts]
@@ -176,6 +181,9 @@ class Chat:
     def _plans(self, dialog: Dialog, train_on: TrainOn) -> list[Plan]:
         """The examples of a dialog: one, and one for each learned turn that the whole dialog shows otherwise."""
         turns, weights, rest = _learned(dialog, train_on), _weights(dialog), float(train_on == "all")
+        others = [i for i, turn in enumerate(dialog.messages) if i not in weights and turn.get("weight", 1) != 1]
+        if others and rest:
+            raise Inexact(f"turn {others[0] + 1} has a loss_weight, and only the assistant's can be weighed")
         *earlier, whole = self.template.spoken(dialog, turns)
         shared = [not one.bare and whole.text.begins_with(one.text) for one in earlier]
         own = [one for one, here in zip(earlier, shared) if not here]
