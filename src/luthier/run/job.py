@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from luthier import __version__, config
 from luthier.data import units
 from luthier.errors import Interrupted, LuthierError, RunError
+from luthier.evidence.measures import measure
 from luthier.files import clean_staging, publish, read_jsonl, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
@@ -354,7 +355,7 @@ class Job:
             seed=self.recipe.seed,
             folder=self.folder.checkpoints,
             learned=learned,
-            watched=watched_key(self.task),
+            watched=self.task.watched_key,
             score=self.score if self.prepared.splits["validation"] else None,
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
@@ -527,12 +528,7 @@ class Job:
         return [augmentation_finding(self.task, rows, answers, others, self._units(rows), self.recipe.seed)]
 
 
-def watched_key(task: Task) -> str:
-    """The key of the score that chooses among checkpoints."""
-    return task.watched or task.primary
-
-
 def watched(task: Task, scores: Mapping[str, float]) -> float:
     """The score that chooses among checkpoints, turned so that more is better."""
-    name = watched_key(task)
-    return -scores[name] if name in ("loss", "perplexity") else scores[name]
+    score = scores[task.watched_key]
+    return score if measure(task.watched_key).higher_is_better else -score

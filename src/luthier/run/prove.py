@@ -94,53 +94,20 @@ def curve(folder: RunFolder) -> list[dict[str, Any]]:
 
 def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     """Score, find, decide; write predictions, scores.json, findings.json, report.html and the model card."""
-    task, folder, splits = proof.task, proof.folder, proof.prepared.splits
-    shared = group_field(proof.recipe.data, task, [row for rows in splits.values() for row in rows])
-    together = {name: units(rows, task.form, shared) for name, rows in splits.items() if name in proof.answers}
-    for name, answers in proof.answers.items():
-        _write_predictions(folder, name, splits[name], answers, task, together[name])
-    test, validation = splits["test"], splits["validation"]
-    tuned = proof.answers.get("test", ())
-    emit(Phase("scoring", 0, len(test)))
-    rivals = baselines(task, splits["train"], test, proof.tokenizer, emit) if test else {}
-    if test:
-        rivals["untuned"] = list(proof.untuned)
-        evaluation = evaluate(task, test, tuned, rivals, together["test"], proof.recipe.seed)
-    else:
-        evaluation = Evaluation(task.name, 0, 0, {}, {})
-    scores: dict[str, Any] = {"test": evaluation.as_json()} if test else {}
-    deciding, trivial_score = task.watched or task.primary, None  # what chose among checkpoints
-    if validation:
-        simple = baselines(task, splits["train"], validation, proof.tokenizer, emit, only=("trivial",))
-        on_validation = evaluate(
-            task, validation, proof.answers["validation"], simple, together["validation"], proof.recipe.seed
-        )
-        scores["validation"] = on_validation.as_json()
-        trivial_score = on_validation.baselines.get("trivial", {}).get(deciding)
-        if trivial_score is not None and not measure(deciding).higher_is_better:
-            trivial_score = -trivial_score  # as the curve has it
-    write_json(folder.scores, scores)
+    task, folder, test = proof.task, proof.folder, proof.prepared.splits["test"]
+    evaluations = _score(proof, emit)
+    evaluation = evaluations.get("test") or Evaluation(task.name, 0, 0, {}, {})
     points = curve(folder)
     kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
-    findings = [*proof.prepared.findings, *proof.findings, *_split_findings(splits)]
-    ends = [event["reason"] for event in read_log(folder.events) if event.get("event") == "stopped"]
-    stopped_early = bool(ends) and ends[-1] == "early-stopping"
-    findings += fit_findings(
-        points,
-        training_rows=len(splits["train"]),
-        epochs=proof.recipe.train.epochs,
-        kept_step=kept,
-        trivial_score=trivial_score,
-        primary=deciding,
-        stopped_early=stopped_early,
-    )
+    findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof.prepared.splits)]
+    findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
+    tuned = proof.answers.get("test", ())
     calibration = chosen = None
     if test and task.judges:
-        calibration = calibrate(proof.answers["test"], task.correct(test, proof.answers["test"]))
+        calibration = calibrate(tuned, task.correct(test, tuned))
         finding = calibration_finding(calibration)
         findings += [finding] if finding else []
-        quality = task.quality(test, proof.answers["test"])
-        chosen = choose(test, proof.answers["test"], quality, task.form)
+        chosen = choose(test, tuned, task.quality(test, tuned), task.form)
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
     names = {**baseline_names(task.form), **task.rivals}
     if proof.went_on:
@@ -161,7 +128,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         tables=[*task.tables(test, tuned), *task.samples(test, tuned, proof.untuned)] if test else (),
         curve=points,
         kept_step=kept,
-        watched=deciding,
+        watched=task.watched_key,
         calibration=calibration,
         chosen=chosen,
         recipe=dump(proof.recipe),
@@ -174,6 +141,51 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     write_report(folder.report, content)
     write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))
     return verdict
+
+
+def _score(proof: Proof, emit: Callable[[Event], None]) -> dict[str, Evaluation]:
+    """Every split that was answered, beside its baselines: test beside all of them, validation beside the trivial one.
+
+    Writes predictions/ and scores.json.
+    """
+    task, splits = proof.task, proof.prepared.splits
+    shared = group_field(proof.recipe.data, task, [row for rows in splits.values() for row in rows])
+    out = {}
+    for name in ("test", "validation"):
+        rows, answers = splits[name], proof.answers.get(name, ())
+        if not rows:
+            continue
+        together = units(rows, task.form, shared)
+        _write_predictions(proof.folder, name, rows, answers, task, together)
+        emit(Phase("scoring" if name == "test" else "scoring the validation rows", 0, len(rows)))
+        only = ("trivial", "classical") if name == "test" else ("trivial",)
+        rivals = baselines(task, splits["train"], rows, proof.tokenizer, emit, only)
+        if name == "test":
+            rivals["untuned"] = list(proof.untuned)
+        out[name] = evaluate(task, rows, answers, rivals, together, proof.recipe.seed)
+    write_json(proof.folder.scores, {name: evaluation.as_json() for name, evaluation in out.items()})
+    return out
+
+
+def _fit_findings(
+    proof: Proof, points: Sequence[Mapping[str, Any]], kept: int | None, on_validation: Evaluation | None
+) -> list[Finding]:
+    """What the learning curve says, held against the trivial baseline on the validation rows."""
+    watched, trivial_score = proof.task.watched_key, None
+    if on_validation is not None:
+        trivial_score = on_validation.baselines.get("trivial", {}).get(watched)
+        if trivial_score is not None and not measure(watched).higher_is_better:
+            trivial_score = -trivial_score  # as the curve has it
+    ends = [event["reason"] for event in read_log(proof.folder.events) if event.get("event") == "stopped"]
+    return fit_findings(
+        points,
+        training_rows=len(proof.prepared.splits["train"]),
+        epochs=proof.recipe.train.epochs,
+        kept_step=kept,
+        trivial_score=trivial_score,
+        primary=watched,
+        stopped_early=bool(ends) and ends[-1] == "early-stopping",
+    )
 
 
 def base_name(source: Source) -> str:

@@ -86,6 +86,11 @@ class Task(ABC):
         self.options = options
         self.state: dict[str, Any] = dict(state or {})
 
+    @property
+    def watched_key(self) -> str:
+        """The score that chooses among checkpoints."""
+        return self.watched or self.primary
+
     def copy(self) -> Task:
         """The same task, whose state changes apart from this one's."""
         return type(self)(self.options, self.state)
