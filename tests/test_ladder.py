@@ -11,7 +11,8 @@ import tiny
 from luthier.cli import main
 from luthier.errors import RunError
 from luthier.files import read_json
-from luthier.ladder import climb
+from luthier.ladder import _plan, _rung_recipe, climb
+from luthier.run.recipe import read
 from luthier.runs import RunFolder
 
 
@@ -86,3 +87,50 @@ def test_the_verb_prints_both_tables_and_json(recipe, ladder, tmp_path: Path, ca
     shown = capsys.readouterr().out
     assert "left out: bert few-shot" in shown and "95 % interval" in shown
     assert max(map(len, shown.splitlines()[:12])) <= 100
+
+
+def planned(base: Path, models: list[str], **more: str) -> list:
+    """The rungs of a ladder over these models, found from `base`."""
+    settings = {"methods": ["few-shot", "full"], "models": models, **more}
+    recipe, _ = read({"model": models[0], "task": "classification", "data": {"train": "rows"}, "ladder": settings})
+    return _plan(recipe, base, base / "ladder", lambda event: None)
+
+
+def test_models_of_one_folder_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("a/bert", "b/bert", "b/other", "gpt2"):
+        tiny.save_model(tmp_path / folder, "gpt2" if folder == "gpt2" else "bert")
+    found = planned(tmp_path, ["a/bert", "b/bert", "b/other", str(tmp_path / "a" / "bert")], prompt_model="gpt2")
+    assert [(rung.name, rung.model) for rung in found] == [
+        ("gpt2 few-shot", "gpt2"),  # once for all encoders
+        ("a/bert full", "a/bert"),
+        ("b/bert full", "b/bert"),
+        ("other full", "b/other"),
+    ]
+    assert {rung.state for rung in found} == {"to do"}
+    assert [rung.label for rung in found] == ["gpt2", "a/bert", "b/bert", "other"]
+    places = [Path(rung.run).relative_to(tmp_path / "ladder" / "rungs").as_posix() for rung in found]
+    assert places == ["gpt2-few-shot", "a/bert-full", "b/bert-full", "other-full"]
+
+
+def test_two_models_of_one_folder_name_are_both_tuned(recipe, tmp_path: Path) -> None:
+    for number, folder in enumerate(("a/bert", "b/bert")):
+        tiny.save_model(tmp_path / folder, "bert", num_hidden_layers=1 + number)
+    settings = {"methods": ["full"], "models": [str(tmp_path / "a" / "bert"), str(tmp_path / "b" / "bert")]}
+    found = climb({**recipe, "ladder": settings}, out=tmp_path / "ladder")
+    names = {f"{model} {what}" for model in ("a/bert", "b/bert") for what in ("full", "untuned")}
+    assert {one.name for one in found.facts} == names | {"trivial", "classical"}
+    assert len({one.parameters for one in found.facts if one.run}) == 2
+    for model in ("a/bert", "b/bert"):
+        assert (found.path / "rungs" / f"{model}-full.yaml").is_file()
+
+
+def test_a_rung_finds_what_the_recipe_names_beside_it(recipe, tmp_path: Path) -> None:
+    """Its own recipe lies in another folder."""
+    tiny.save_model(tmp_path / "bert", "bert", language_head=True)
+    (tmp_path / "rows").mkdir()
+    data = {"train": "rows", "augment": [{"name": "substitute", "model": "bert"}]}
+    checked, _ = read({**recipe, "model": "bert", "data": data})
+    rung = next(one for one in _plan(checked, tmp_path, tmp_path / "ladder", lambda event: None) if not one.note)
+    own = _rung_recipe(rung, checked, tmp_path)
+    assert own.model == own.data.augment[0].model == str(tmp_path / "bert")
+    assert own.data.train == str(tmp_path / "rows")

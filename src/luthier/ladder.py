@@ -14,6 +14,7 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from luthier.evidence.measures import measure
 from luthier.evidence.rungs import RungFacts, write_rungs
 from luthier.files import read_json, read_log, write_json, write_text
 from luthier.methods import METHODS
+from luthier.run.augment import whole_model, with_whole_paths
 from luthier.run.pairs import refusal
-from luthier.run.provenance import absolute
 from luthier.run.recipe import Recipe, read
 from luthier.run.signals import watching
 from luthier.run.use import Run, contender
@@ -49,6 +50,11 @@ class Rung:
     run: str
     state: str = "to do"
     note: str = ""
+
+    @property
+    def label(self) -> str:
+        """What its model is called among the others."""
+        return self.name.removesuffix(f" {self.method}")
 
 
 @dataclass
@@ -147,6 +153,7 @@ def _plan(recipe: Recipe, base: Path, folder: Path, emit: Listener) -> list[Rung
     methods = [name for name in ORDER if name in METHODS and (not options or name in (options.methods or ORDER))]
     prompt_model = options.prompt_model if options else None
     task = TASKS[recipe.task.name]
+    labels = _labels({name: whole_model(name, base) for name in [*models, *filter(None, [prompt_model])]})
     rungs: list[Rung] = []
     for model in models:
         emit(Phase(f"finding {model}"))
@@ -160,26 +167,36 @@ def _plan(recipe: Recipe, base: Path, folder: Path, emit: Listener) -> list[Rung
                 note = note or f"{method} does not work with {kind} models"
             elif kind == "encoder" and kind not in task.kinds:
                 note = note or f"{task.name} does not work with {kind} models"
-            label = Path(asked).name
-            name = f"{label} {method}"
+            name = f"{labels[asked]} {method}"
             if any(rung.name == name for rung in rungs):
-                continue  # one prompt model serves several encoders
-            place = folder / "rungs" / name.replace(" ", "-")
+                continue  # the same model: one prompt model serves several encoders
+            place = folder / "rungs" / f"{labels[asked]}-{method}"
             rungs.append(Rung(name, asked, method, str(place), "left out" if note else "to do", note))
     if not any(rung.state == "to do" for rung in rungs):
         raise ModelError("no method fits", where="ladder", fix="; ".join(f"{r.name}: {r.note}" for r in rungs))
     return rungs
 
 
+def _labels(models: Mapping[str, str]) -> dict[str, str]:
+    """A short label for each model, given the whole path or name of each: its last part, with as many before it as tell
+    it from the others.
+    """
+    parts = {name: Path(whole).relative_to(Path(whole).anchor).parts for name, whole in models.items()}
+    labels = {}
+    for name, own in parts.items():
+        others = [other for other in parts.values() if other != own]
+        few = next(n for n in count(1) if all(other[-n:] != own[-n:] for other in others))
+        labels[name] = "/".join(own[-few:])
+    return labels
+
+
 def _rung_recipe(rung: Rung, recipe: Recipe, base: Path) -> Recipe:
     """The recipe with this rung's model and method; a rate chosen for another method is not carried over."""
     same = rung.method == recipe.method.name
     method = recipe.method if same else METHODS[rung.method].Options()
-    data = recipe.data
-    here = {name: absolute(getattr(data, name), base) for name in ("train", "validation", "test")}
     train = recipe.train if same else recipe.train.model_copy(update={"learning_rate": "auto"})
-    changes = {"model": absolute(rung.model, base), "method": method, "train": train, "ladder": None}
-    return recipe.model_copy(update={**changes, "data": data.model_copy(update=here)})
+    data, model = with_whole_paths(recipe.data, base), whole_model(rung.model, base)
+    return recipe.model_copy(update={"model": model, "data": data, "method": method, "train": train, "ladder": None})
 
 
 def _climb_one(rung: Rung, recipe: Recipe, base: Path, folder: Path, emit: Listener) -> None:
@@ -188,7 +205,7 @@ def _climb_one(rung: Rung, recipe: Recipe, base: Path, folder: Path, emit: Liste
     if run.status_file.is_file() and run.finished():
         rung.state = "finished"
         return
-    file = folder / "rungs" / f"{run.name}.yaml"
+    file = Path(f"{run.path}.yaml")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, config.dump(_rung_recipe(rung, recipe, base)))
     spawn = multiprocessing.get_context("spawn")
@@ -284,7 +301,7 @@ def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
             )
         )
         for name, by_key in (test.get("baselines") or {}).items():
-            called = f"{Path(rung.model).name} untuned" if name == "untuned" else name
+            called = f"{rung.label} untuned" if name == "untuned" else name
             if name == "untuned" and rung.method not in ("full", "few-shot"):
                 continue  # with an untrained part in front of a head it is no other model
             if called in seen or primary not in by_key:

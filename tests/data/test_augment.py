@@ -160,3 +160,20 @@ def test_shares_are_drawn_evenly_and_repeatably() -> None:
     assert counts[0] >= 2 and counts[-1] <= 3
     assert [row.id for row in twice] == [row.id for row in augment.drawn(rows, 2.5, 7)]
     assert [row.id for row in twice] != [row.id for row in augment.drawn(rows, 2.5, 8)]
+
+
+def test_a_token_may_hold_spaces_and_tags_stay_with_their_tokens() -> None:
+    form = TASKS["token-classification"].form
+    tokens = ["New York", "is", "a", "large", "town", "in", "Texas"]
+    tags = ["B-place", "O", "O", "O", "O", "O", "B-place"]
+    rows = [Row("1", {"tokens": tokens, "tags": tags})]
+    made = augment.substituted(rows, form, lambda jobs: [["house"] * len(g) for _, g in jobs], 1.0, 7).rows
+    assert made[0]["tokens"] == ["New York", "is", "a", "house", "house", "in", "Texas"]
+    assert made[0]["tags"] == tags
+
+
+def test_the_rows_of_one_origin_are_numbered() -> None:
+    row = Row("1", {"text": "the old house", "label": "a"})
+    said = ["the house of age", "a house that is old"]
+    made = augment.rewritten([row, row], LABELS, lambda asked: said, "paraphrase", str)
+    assert [row.id for row in made.rows] == ["1+paraphrase-1", "1+paraphrase-2"]

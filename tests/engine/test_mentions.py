@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luthier.engine.entities.mentions import find_mentions, plain
+from luthier.engine.entities.mentions import find_mentions, plain, spoken
 
 WORDS = [
     "Anna",
@@ -59,3 +59,31 @@ def test_equal_words_are_taken_in_order_and_once() -> None:
 def test_case_width_and_joined_words_do_not_count() -> None:
     assert find_mentions("place: ＮＥＷＹＯＲＫ", WORDS, TYPES) == [(5, 7, "place")]
     assert plain("creative-work_x") == "creative work x"
+
+
+@pytest.mark.parametrize(
+    ("types", "text", "found"),
+    [
+        (["geo", "geo:city"], "geo:city: Anna\ngeo: Ben", [(0, 1, "geo:city"), (2, 3, "geo")]),
+        (["geo:city"], "1. **GEO:CITY**: Anna\nBen: geo:city", [(0, 1, "geo:city"), (2, 3, "geo:city")]),
+        (["a=b", "a = b"], "a=b = Anna\na = b: Ben", [(0, 1, "a=b"), (2, 3, "a = b")]),
+        (["LOC", "loc"], "loc: Anna\nLOC: Ben", [(0, 1, "loc"), (2, 3, "LOC")]),
+        (["LOC", "loc"], "Anna: loc\nBen: LOC", [(0, 1, "loc"), (2, 3, "LOC")]),
+        (["work-a", "work_a"], "work_a: Anna\nwork-a: Ben", [(0, 1, "work_a"), (2, 3, "work-a")]),
+        (["1", "-"], "-: Anna\n1: Ben", [(0, 1, "-"), (2, 3, "1")]),
+    ],
+)
+def test_a_type_is_first_read_just_as_it_is(types: list[str], text: str, found: list[tuple[int, int, str]]) -> None:
+    assert find_mentions(text, WORDS, types) == found
+
+
+def test_types_are_called_apart() -> None:
+    assert spoken(["creative-work", "LOC", "loc"]) == {"creative-work": "creative work", "LOC": "LOC", "loc": "loc"}
+    assert spoken(["work-a", "work_a", "work a"]) == {"work-a": "work-a", "work_a": "work_a", "work a": "work a"}
+
+
+def test_none_may_be_a_word_of_the_sentence() -> None:
+    words = ["None", "met", "Ben"]
+    assert find_mentions("person: None\nperson: Ben", words, TYPES) == [(0, 1, "person"), (2, 3, "person")]
+    assert find_mentions("person: none\nplace: Ben", words, TYPES) == [(2, 3, "place")]
+    assert find_mentions("None", words, TYPES) == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import luthier
 import tiny
@@ -155,8 +156,73 @@ def test_an_answer_that_was_cut_off_teaches_nothing(folders: Any) -> None:
 
 def test_a_request_that_leaves_no_room_is_refused(folders: Any) -> None:
     task, tokenizer, _ = asked_task(folders, "question-answering", max_length=64, stride=8)
-    with pytest.raises(ModelError, match="without its text has"):
-        task.encode(tiny.rows_for("question-answering", 3), tokenizer)
+    rows = [Row(r.id, r.fields, "rows.jsonl", 7) for r in tiny.rows_for("question-answering", 3)]
+    with pytest.raises(ModelError, match=r"rows\.jsonl:7: its request without its text has"):
+        task.encode(rows, tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_words_are_cut_whole_the_first_one_too(folders: Any, kind: str) -> None:
+    long = "https://x.y/" + "aQ9z" * 150
+    sentences = [["anna", "saw", "paul"], ["anna", long, "paul"], [long, "paul"], ["anna", *["house"] * 400, "paul"]]
+    tags = [["B-person" if word in tiny.NAMES else "O" for word in words] for words in sentences]
+    rows = [Row(str(i), {"tokens": w, "tags": t}) for i, (w, t) in enumerate(zip(sentences, tags))]
+    task, tokenizer, _ = asked_task(folders, "token-classification", kind, rows)
+    examples, (whole, short, empty, cut) = task.requests.encode(rows, tokenizer)
+    assert (whole["tokens"], short["tokens"], empty["tokens"]) == (["anna", "saw", "paul"], ["anna"], [])
+    assert cut["tags"] == tags[3][: len(cut["tokens"])]
+    assert 200 < len(cut["tokens"]) < 400
+    assert max(map(len, (examples.notes))) <= LONG
+    assert [bool(weight) for weight in task.weights(examples)] == [True, True, False, True], "of nothing, nothing"
+    assert [fault.code for fault in task.faults(rows, tokenizer)] == ["answer-cut"]
+    names: dict[str, Any] = {"tokenizer": tokenizer, "torch": torch, "LABELS": task.state["labels"]}
+    exec(task.card_code(), names)  # noqa: S102, our own lines
+    prompts = [names["prompt"]({"tokens": words}) for words in sentences]
+    assert prompts == [note.tolist() for note in examples.notes]
+
+
+def test_faults_are_found_before_it_has_learned(folders: Any) -> None:
+    source = resolve(str(folders("llama")))
+    task = make_task(TASKS["token-classification"].Options(max_length=LONG), "decoder", method("full"))
+    tokenizer = task.prepare(load_tokenizer(source), source)
+    row = Row("1", {"tokens": ["a" * 900, "paul"], "tags": ["O", "B-person"]})
+    assert [fault.value for fault in task.faults([row], tokenizer)] == ["person: paul"]
+
+
+def test_a_column_called_tools_is_no_tool(folders: Any) -> None:
+    task, tokenizer, _ = asked_task(folders, "classification")
+    for row in tiny.rows_for("classification", 2):
+        other = Row(row.id, {**row.fields, "tools": "hammer, saw"})
+        one, two = task.encode([row, other], tokenizer).notes
+        assert one.prompt.tolist() == two.prompt.tolist()
+    source = resolve(str(folders("llama")))
+    chats = make_task(TASKS["generation"].Options(max_length=LONG), "decoder", method("few-shot", k=0))
+    own = chats.prepare(load_tokenizer(source), source)
+    own.chat_template = tiny.CHAT_TEMPLATE.replace("{%", "{{ tools | tojson if tools else '' }}{%", 1)
+    rows = tiny.rows_for("generation", 2)
+    chats.learn(rows)
+    asked = Row("1", {**rows[0].fields, "tools": [{"type": "function", "function": {"name": "saw"}}]})
+    assert '"saw"' in own.decode(chats.encode([asked], own).notes[0].tolist())
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_going_on_all_labels_can_be_answered_by_the_card_too(folders: Any, kind: str) -> None:
+    task, _, _ = asked_task(folders, "classification", kind)
+    before = {"labels": ["mixed", "negative"], "asked": {"longest_answer": 90}}
+    task.inherit(before)
+    assert list(task.requests.known["endings"]) == ["mixed", "negative", "positive"]
+    assert task.requests.known["longest_answer"] == 90
+    assert "ENDINGS = {'mixed': [" in task.card_code()
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_labels_that_differ_by_case_alone_are_both_answered(folders: Any, kind: str) -> None:
+    names = ["US", "us"]
+    rows = [Row(str(i), {"text": "the film", "label": name}) for i, name in enumerate(names)]
+    task, _, _ = asked_task(folders, "classification", kind, rows)
+    assert task.score(rows, [task.hear(row, task.tell(row)) for row in rows])["accuracy"] == 1
+    shares = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert [task._chosen(row, names, own).prediction for row, own in zip(rows, shares)] == names
 
 
 @pytest.mark.parametrize("name", ["classification", "question-answering", "token-classification"])

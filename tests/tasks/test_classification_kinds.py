@@ -157,6 +157,22 @@ def test_labels_are_told_and_heard() -> None:
     assert subject.allowed(row) is None
 
 
+def test_a_label_may_be_called_none() -> None:
+    subject = task("multi_label_classification", many([["none", "spam"]]))
+    said = [subject.tell(row) for row in many([[], ["none"], ["none", "spam"]])]
+    assert said == ["none of these", "none", "none, spam"]
+    row = many([[]])[0]
+    assert [subject.hear(row, text).prediction for text in said] == [[], ["none"], ["none", "spam"]]
+    assert '"none of these"' in subject.ask(row)
+
+
+def test_a_label_on_every_row_keeps_its_weight() -> None:
+    rows = many([["always"], ["always", "x"], ["always", "x"]])
+    subject = task("multi_label_classification", rows)
+    subject.regularise(0.0, "balanced", rows)
+    assert dict(zip(subject.labels, subject.weight_of_label)) == {"always": 1.0, "x": 0.5}
+
+
 def test_label_sets_in_tables() -> None:
     subject = task("multi_label_classification", many([["a", "b"]]))
     rows, answers = many([["a"], ["a", "b"], []]), [Answer(["a"], 1.0), Answer(["b"], 1.0), Answer([], 1.0)]
@@ -207,8 +223,9 @@ def test_a_number_is_learned_in_standard_deviations_and_answered_in_its_own_unit
     copy = subject.copy()
     assert copy.form.target == "score"
     assert copy.primary == "r2"
-    subject.inherit({"mean": 0.0, "std": 2.0, "low": -9.0})
-    assert (subject.state["mean"], subject.state["std"], subject.state["low"]) == (0.0, 2.0, 10.0)
+    subject.inherit({"mean": 0.0, "std": 2.0, "low": -9.0, "high": 15.0})
+    assert [subject.state[name] for name in ("mean", "std", "low", "high")] == [0.0, 2.0, -9.0, 30.0]
+    assert subject.hear(rows[0], "-5").prediction == -5
     same = task("regression", numbers([5.0, 5.0]))
     assert same.state["std"] == 1.0
 
@@ -246,6 +263,15 @@ def test_numbers_are_told_and_heard() -> None:
         ".5": 0.5,
     }.items():
         assert subject.hear(row, text).prediction == value, text
+
+
+def test_numbers_are_told_to_the_last_digit() -> None:
+    values = [20240115.0, 20240116.0, 1e-7, 0.1 + 0.2, -2.5, 1e17]
+    subject = task("regression", numbers(values))
+    told = [subject.tell(row) for row in numbers(values)]
+    assert told == ["20240115", "20240116", "0.0000001", "0.30000000000000004", "-2.5", "100000000000000000"]
+    assert [subject.hear(None, text).prediction for text in told] == values
+    assert "from -2.5 to 100000000000000000 alone" in subject.ask(numbers([1.0])[0])
 
 
 def test_nothing_softens_a_number() -> None:
@@ -318,6 +344,17 @@ def test_one_label_is_told_and_heard() -> None:
         assert subject.hear(row, text).prediction == label, text
     assert labels_in("C++ or C", ["C", "C++"]) == ["C++", "C"]
     assert likest("posi", ["neg", "pos"]) == "pos"
+
+
+def test_labels_that_differ_by_case_alone_are_heard_as_they_are_written() -> None:
+    names = ["US", "a", "A", "us", "Us now"]
+    subject = task(rows=[Row(str(i), {"text": "", "label": name}) for i, name in enumerate(names)])
+    row = Row("1", {"text": "fine"})
+    assert [subject.hear(row, name).prediction for name in names] == names
+    assert subject.hear(row, "It is us.").prediction == "us"
+    assert labels_in("A or a, US NOW or Us or us", names) == ["A", "a", "Us now", "US", "us"]
+    several = task("multi_label_classification", many([["A", "a"]]))
+    assert [several.hear(row, text).prediction for text in ("A", "a", "a, A")] == [["A"], ["a"], ["A", "a"]]
 
 
 def test_softened_and_weighed_labels_are_those_of_pytorch() -> None:

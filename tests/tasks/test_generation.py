@@ -225,7 +225,7 @@ def test_it_learns_its_rows_by_heart_and_ends(method: str, llama: Path, tmp_path
     again = luthier.load(str(run.path))
     asked = [{"messages": rows[0]["messages"]}, rows[1]["messages"], rows[0]["messages"][0]["content"]]
     assert [line["prediction"] for line in again.tuned("float32").predict(asked)] == [found[i] for i in (0, 1, 0)]
-    with pytest.raises(DataError, match='row 1, messages.0..role: the role "boss" is unknown'):
+    with pytest.raises(DataError, match='the role "boss" is unknown'):
         again.predict([[{"role": "boss", "content": "x"}]])
     if method == "full":
         alone = [i for i, one in enumerate(rows) if len(one["messages"]) == 1]

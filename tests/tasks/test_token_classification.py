@@ -259,6 +259,34 @@ def test_telling_and_hearing_are_one_another() -> None:
     assert subject.tell(Row("1", {"tokens": ["a"], "tags": ["O"]})) == "none"
 
 
+@pytest.mark.parametrize(
+    "types", [["geo", "geo:city"], ["LOC", "loc"], ["creative-work", "creative_work"], ["a=b", "1"], ["x", "none"]]
+)
+def test_types_of_any_letters_are_told_and_heard(types: list[str]) -> None:
+    subject = task(types)
+    row = Row("1", {"tokens": ["None", "saw", "Rome"], "tags": [f"B-{types[1]}", "O", f"B-{types[0]}"]})
+    assert subject.hear(row, subject.tell(row)).prediction == row["tags"]
+    assert all(name in subject.ask(row) for name in types)
+    names: dict[str, Any] = {}
+    exec("import re\nimport unicodedata\n" + subject.hear_code(), names)  # noqa: S102, our own lines
+    assert names["hear"](subject.tell(row), tokens=row["tokens"]) == row["tags"]
+
+
+@pytest.mark.parametrize("given", [[[0, 1]], [[0, 1], [2]], [[0, 1], 5], [[0, 1], ["a", "b"]], [[0, 1], [2, 9]]])
+def test_offsets_that_are_not_where_words_stand_are_refused(given: Any) -> None:
+    row = sentence_row({"tokens": ["a", "b"], "text": "a b", "offsets": given, "id": "q7"}, "tokens", 1)
+    with pytest.raises(DataError, match=r"row q7: offsets is .*each of the 2 words"):
+        task().hear(row, "person: b")
+
+
+@pytest.mark.parametrize("given", ["0 5", 5, None])
+def test_a_column_that_is_called_offsets_is_passed_over(given: Any) -> None:
+    row = Row("1", {"tokens": ["a", "b"], "text": "a b", "offsets": given})
+    detail = task().hear(row, "person: b").detail
+    assert detail["entities"][0]["start_char"] == 2
+    assert "tokens" not in detail
+
+
 def test_learning_takes_every_type_and_keeps_the_order() -> None:
     rows = [Row("1", {"tokens": ["a", "b"], "tags": ["I-z", "B-a"]}), Row("2", {"tokens": [], "tags": []})]
     subject = task()

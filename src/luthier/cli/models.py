@@ -74,6 +74,10 @@ def suggest(
             "--language", metavar="CODE", help="Of the rows, such as en.", show_default="judged from the rows"
         ),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What rows hold, such as task.pair=true. May be repeated."),
+    ] = None,
     json_: Json = False,
 ) -> int:
     """Base models for your rows: what fits, ranked by a probe of those on this disk."""
@@ -88,7 +92,15 @@ def suggest(
     if method not in METHODS:
         raise InputError(f'there is no method "{method}"', where="--method", fix=did_you_mean(method, METHODS))
     with Progress() as listen:
-        advice = advise(task, data, memory=_bytes(memory), method=method, language=language, listen=listen).as_json()
+        advice = advise(
+            task,
+            data,
+            memory=_bytes(memory),
+            method=method,
+            language=language,
+            overrides=set_ or [],
+            listen=listen,
+        ).as_json()
     if json_:
         print_json(advice)
     else:

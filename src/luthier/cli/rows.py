@@ -13,7 +13,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from luthier.errors import DataError, InputError, LuthierError
+from luthier.errors import DataError, InputError, LuthierError, ModelError
 from luthier.records import Fault, Form
 
 from .talk import talk
@@ -160,7 +160,7 @@ def _predicted(tuned: Tuned, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
     """One line a row; where one of them cannot be put to the model at all, it alone gets an error."""
     try:
         return tuned.predict(rows)
-    except DataError as error:
+    except (DataError, ModelError) as error:
         if len(rows) > 1:
             return [line for row in rows for line in _predicted(tuned, [row])]
         return [{"prediction": None, "confidence": None, "error": error.found}]

@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Field as Setting
@@ -95,11 +96,12 @@ class Made:
 
     rows: list[Row] = field(default_factory=list)
     why: Counter[str] = field(default_factory=Counter)
+    _count: Counter[str] = field(default_factory=Counter)  # by origin
 
     def keep(self, origin: Row, by: str, changes: dict[str, Any]) -> None:
-        number = sum(row.fields["made_from"] == origin.id for row in self.rows) + 1
+        self._count[origin.id] += 1
         fields = {**origin.fields, **changes, "made_by": by, "made_from": origin.id}
-        self.rows.append(Row(f"{origin.id}+{by}-{number}", fields, origin.file, origin.line))
+        self.rows.append(Row(f"{origin.id}+{by}-{self._count[origin.id]}", fields, origin.file, origin.line))
 
 
 def spoken_field(form: Form) -> Field:
@@ -189,12 +191,12 @@ def _gapped(row: Row, form: Form, one: Field, share: float, draw: random.Random)
     value, target = row[one.name], form[form.target]
     if one.kind == "tokens":
         text = " ".join(value)
-        tags = row.get(form.target) if target.kind == "tags" else None
-        free, at = [], 0
-        for i, token in enumerate(value):
-            if _WORD.fullmatch(token) and (tags is None or tags[i] == "O"):
-                free.append((at, at + len(token)))
-            at += len(token) + 1
+        tags = row.get(form.target) if target.kind == "tags" else ["O"] * len(value)
+        free = [
+            (at, at + len(token))
+            for at, token, tag in zip(_starts(value), value, tags)
+            if tag == "O" and _WORD.fullmatch(token)
+        ]
     elif one.kind == "text":
         text = str(value)
         spans = row.get(form.target) if target.within == one.name else None
@@ -210,17 +212,25 @@ def _gapped(row: Row, form: Form, one: Field, share: float, draw: random.Random)
     return Gapped(row, one.name, text, tuple(sorted(draw.sample(free, count))))
 
 
+def _starts(tokens: Sequence[str]) -> Iterator[int]:
+    """Where each token begins in the text that joins them with a space; a token may hold spaces itself."""
+    return accumulate((len(token) + 1 for token in tokens), initial=0)
+
+
 def _replaced(job: Gapped, form: Form, new: Sequence[str]) -> dict[str, Any]:
     """The row's fields with the gaps filled, spans moved by what came before them."""
-    text, moved, shift = job.text, [], 0
-    for (start, end), word in zip(job.gaps, new):
-        old = job.text[start:end]
-        word = word.capitalize() if old[:1].isupper() else word
-        text = text[: start + shift] + word + text[end + shift :]
-        shift += len(word) - len(old)
-        moved.append((start, shift))
+    words = [
+        word.capitalize() if job.text[start].isupper() else word for (start, _), word in zip(job.gaps, new, strict=True)
+    ]
     if form[job.field].kind == "tokens":
-        return {job.field: text.split(" ")}
+        put = {start: word for (start, _), word in zip(job.gaps, words)}
+        tokens = job.row[job.field]
+        return {job.field: [put.get(at, token) for at, token in zip(_starts(tokens), tokens)]}
+    text, moved, shift = job.text, [], 0
+    for (start, end), word in zip(job.gaps, words):
+        text = text[: start + shift] + word + text[end + shift :]
+        shift += len(word) - (end - start)
+        moved.append((start, shift))
     changes: dict[str, Any] = {job.field: text}
     target = form[form.target]
     if target.kind == "spans" and target.within == job.field:

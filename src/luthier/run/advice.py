@@ -8,19 +8,26 @@ hundred rows and trains no weight of the model. Models that are not on this disk
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
 
+from luthier import config
+from luthier.config import Section
 from luthier.data import load
 from luthier.errors import DataError, LuthierError
 from luthier.methods import METHODS
 from luthier.records import Form, Row
 from luthier.tasks import TASKS, Task, make_task
+from luthier.tasks.retrieval.scores import rank_correlation, rank_counts
 from luthier.training.events import Event, Phase
+
+from .recipe import TaskSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 300  # rows a probe looks at
 MOST_TOKENS = 128  # of a text that a probe reads
+MOST_LABELS = 20  # of several a row, whose rows a probe tells apart
 FOLDS = 3
 WORKING = 1_200_000_000  # bytes beside weights: libraries, activations of one micro-batch
 BYTES_A_WEIGHT = {"full": 16, "frozen": 4, "adapter": 5, "lora": 5, "soft-prompt": 5, "few-shot": 4}
@@ -86,17 +94,17 @@ def suggest(
     memory: int | None = None,
     method: str = "full",
     language: str | None = None,
+    overrides: Sequence[str] = (),
     listen: Callable[[Event], None] | None = None,
 ) -> Advice:
     """Candidates for a task and its rows. `memory` is bytes (None: no limit); `language` a code such as "en" (None:
-    judged from the rows). DataError where no row can be read.
+    judged from the rows); `overrides` are "task.KEY=VALUE" strings. RecipeError where the task has no such setting,
+    DataError where no row can be read.
     """
     emit = listen or (lambda event: None)
-    kind = TASKS[task](TASKS[task].Options())
+    kind = _of(config.check({"task": {"name": task}}, _Asked, overrides).task)
     emit(Phase("reading rows"))
-    rows = load(data, kind.form).rows
-    if not rows:
-        raise DataError("it holds no row that can be read", where=data, fix=f"luthier check {data} --task {task}")
+    rows = _rows(data, kind)
     spread = np.random.default_rng(7).permutation(len(rows))[:MOST_ROWS]
     some = [rows[int(i)] for i in sorted(spread)]
     texts = [text for row in some for text in _texts(row, kind.form)]
@@ -114,7 +122,59 @@ def suggest(
     fit.sort(key=lambda one: (one.kind not in kind.kinds, one.score is None, -(one.score or 0.0), one.parameters))
     for place, one in enumerate(fit):
         _reason(one, kind, place, language)
-    return Advice(task, len(rows), language, fit, left_out)
+    return Advice(kind.name, len(rows), language, fit, left_out)
+
+
+class _Asked(Section):
+    """The block of a recipe that says what rows hold."""
+
+    task: TaskSettings
+
+
+def _of(options: Any) -> Task:
+    return TASKS[options.name](options)
+
+
+def _rows(data: str, task: Task) -> list[Row]:
+    """Rows of this task; DataError where there are none, with the settings under which there are some."""
+    try:
+        if rows := load(data, task.form).rows:
+            return rows
+        fix = f"luthier check {data} --task {task.name}"
+        raise DataError("it holds no row that can be read", where=data, fix=fix)
+    except DataError as error:
+        ways = [way for form, way in _other_forms(task).items() if _reads(data, form)]
+        if not ways:
+            raise
+        few = min(len(way) for way in ways)
+        said = " or ".join(" ".join(way) for way in ways if len(way) == few)
+        raise DataError(error.found, where=error.where, fix=f"say what a row holds: {said}") from None
+
+
+def _other_forms(task: Task) -> dict[Form, list[str]]:
+    """What a row holds under other settings of the task, and the fewest that make it so, as `--set` takes them."""
+    choices = {
+        key: (False, True) if info.annotation is bool else get_args(info.annotation)
+        for key, info in type(task.options).model_fields.items()
+        if info.annotation is bool or get_origin(info.annotation) is Literal
+    }
+    ways: dict[Form, list[str]] = {}
+    for values in product(*choices.values()):
+        changes = {key: value for key, value in zip(choices, values) if value != getattr(task.options, key)}
+        said = [f"--set task.{key}={str(value).lower()}" for key, value in changes.items()]
+        form = _of(task.options.model_copy(update=changes)).form
+        ways[form] = min(ways.get(form, said), said, key=len)
+    del ways[task.form]
+    return ways
+
+
+def _reads(data: str, form: Form) -> bool:
+    """Whether it holds rows of this form, with nothing guessed."""
+    try:
+        found = load(data, form)
+    except DataError:
+        return False
+    return bool(found.rows) and all(fault.code != "guessed-columns" for fault in found.faults)
 
 
 def _candidates(method: str) -> list[Candidate]:
@@ -232,8 +292,8 @@ def _probe(one: Candidate, task: Task, rows: Sequence[Row], texts: Sequence[str]
     with quiet_transformers():
         model = load_pretrained(source, getattr(transformers, class_name), head=("pooler",))
     model = model.to(machine.device).eval()
-    if one.kind == "encoder" and task.name in _FEATURE_PROBES:
-        one.probe, probe = _FEATURE_PROBES[task.name]
+    if one.kind == "encoder" and (found := _FEATURE_PROBES.get((task.name, task.form[task.form.target].kind))):
+        one.probe, probe = found
         one.score = round(probe(lambda some: _features(model, tokenizer, some, machine), task, rows), 4)
     elif one.kind == "decoder":
         one.probe = "bits a character of the texts costs it (fewer is better)"
@@ -268,23 +328,59 @@ def _features(
 Featured = Callable[[Sequence[str]], np.ndarray]
 
 
-def _told_apart(features: Featured, task: Task, rows: Sequence[Row]) -> float:
-    """Macro F1 of a logistic regression on the features, three folds."""
+def _given(features: Featured, task: Task, rows: Sequence[Row]) -> np.ndarray:
+    """rows x width: a text's features; of a pair both, their distance and their product (Conneau and Kiela 2018,
+    arxiv.org/abs/1803.05449).
+    """
+    parts = [features([str(row[one.name]) for row in rows]) for one in task.form.inputs]
+    if len(parts) == 2:
+        parts += [np.abs(parts[0] - parts[1]), parts[0] * parts[1]]
+    return np.hstack(parts)
+
+
+def _label_told(features: Featured, task: Task, rows: Sequence[Row]) -> float:
+    return _told_apart(_given(features, task, rows), [str(row["label"]) for row in rows])
+
+
+def _labels_told(features: Featured, task: Task, rows: Sequence[Row]) -> float:
+    """The mean over the commonest labels of telling rows that have one from those that do not."""
+    x = _given(features, task, rows)
+    common = Counter(label for row in rows for label in row["labels"]).most_common(MOST_LABELS)
+    told = [_told_apart(x, [str(label in row["labels"]) for row in rows]) for label, _ in common]
+    return float(np.mean(told)) if told else 0.0
+
+
+def _number_told(features: Featured, task: Task, rows: Sequence[Row]) -> float:
+    """R² of a ridge regression on the features, three folds; 0 where the mean does as well."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    numbers = [float(row["score"]) for row in rows]
+    if len(numbers) < 2 * FOLDS or len(set(numbers)) == 1:
+        return 0.0
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 6)))
+    folds = KFold(FOLDS, shuffle=True, random_state=0)
+    return max(0.0, float(r2_score(numbers, cross_val_predict(model, _given(features, task, rows), numbers, cv=folds))))
+
+
+def _told_apart(x: np.ndarray, labels: Sequence[str]) -> float:
+    """Macro F1 of a logistic regression on the features `x` (rows x width), three folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    labels = [str(row["label"]) for row in rows]
     often = [i for i, label in enumerate(labels) if labels.count(label) >= FOLDS]
     kept = [labels[i] for i in often]
     if len(set(kept)) < 2:
         return 0.0
-    x = features([str(rows[i]["text"]) for i in often])
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1, random_state=0))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    told = cross_val_predict(model, x, kept, cv=folds)
+    told = cross_val_predict(model, x[often], kept, cv=folds)
     return float(f1_score(kept, told, average="macro", zero_division=0.0))
 
 
@@ -295,8 +391,8 @@ def _tags_told_apart(features: Featured, task: Task, rows: Sequence[Row]) -> flo
         for token, tag in zip(row["tokens"], row["tags"]):
             if tag != "O" or (len(token) > 3 and len(mentions) % 2):
                 mentions.append((token, tag.rpartition("-")[2]))
-    made = [Row(str(i), {"text": text, "label": label}) for i, (text, label) in enumerate(mentions[:600])]
-    return _told_apart(features, task, made)
+    some = mentions[:600]
+    return _told_apart(features([text for text, _ in some]), [label for _, label in some]) if some else 0.0
 
 
 def _sentence_found(features: Featured, task: Task, rows: Sequence[Row]) -> float:
@@ -324,22 +420,39 @@ def _sentence_found(features: Featured, task: Task, rows: Sequence[Row]) -> floa
 
 def _passage_found(features: Featured, task: Task, rows: Sequence[Row]) -> float:
     """Mean reciprocal rank of each anchor's positive among all positives."""
-    one, other = (_normal(features([str(row[name]) for row in rows])) for name in ("anchor", "positive"))
+    one, other = _both(features, rows)
     likeness = one @ other.T
     ranks = 1 + (likeness > np.diag(likeness)[:, None]).sum(1)
     return float((1 / ranks).mean())
+
+
+def _likeness_found(features: Featured, task: Task, rows: Sequence[Row]) -> float:
+    """Spearman's rank correlation of cosines and scores; 0 where there is none."""
+    one, other = _both(features, rows)
+    sums = rank_counts([float(x) for x in (one * other).sum(1)], [float(row["score"]) for row in rows]).sum(0)
+    return max(0.0, float(np.nan_to_num(rank_correlation(sums))))
+
+
+def _both(features: Featured, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors and positives, each vector of length 1."""
+    one, other = (_normal(features([str(row[name]) for row in rows])) for name in ("anchor", "positive"))
+    return one, other
 
 
 def _normal(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
-_FEATURE_PROBES: dict[str, tuple[str, Callable[[Featured, Task, Sequence[Row]], float]]] = {
-    "classification": ("macro F1 of a logistic regression on its features", _told_apart),
-    "token-classification": ("macro F1 of telling mentions apart by its features", _tags_told_apart),
-    "question-answering": ("MRR of the answering sentence by likeness to the question", _sentence_found),
-    "embedding": ("MRR of the right passage by likeness", _passage_found),
+_FEATURE_PROBES: dict[tuple[str, str], tuple[str, Callable[[Featured, Task, Sequence[Row]], float]]] = {
+    ("classification", "label"): ("macro F1 of a logistic regression on its features", _label_told),
+    ("classification", "labels"): ("macro F1 of logistic regressions on its features, mean over labels", _labels_told),
+    ("classification", "number"): ("R² of a ridge regression on its features", _number_told),
+    ("token-classification", "tags"): ("macro F1 of telling mentions apart by its features", _tags_told_apart),
+    ("question-answering", "spans"): ("MRR of the answering sentence by likeness to the question", _sentence_found),
+    ("embedding", "text"): ("MRR of the right passage by likeness", _passage_found),
+    ("embedding", "number"): ("rank correlation of likeness and score", _likeness_found),
 }
+"""By task and kind of target."""
 
 
 def _bits(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], machine: Machine) -> float:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from luthier.data import augment as rules
-from luthier.data import load
-from luthier.data.splitting.content import plain
+from luthier.data import leaks, load
+from luthier.data.options import DataOptions
 from luthier.errors import DataError, ModelError
 from luthier.files import read_jsonl
+from luthier.models.catalogue import CATALOGUE
 from luthier.models.kinds import a_kind
 from luthier.records import Field, Finding, Form, Row
 from luthier.runs import RunFolder
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
+
+from .provenance import absolute
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,35 +151,63 @@ class Makers:
     ) -> list[str]:
         import torch
 
-        cut, at = [], 0
+        mask, asked, own, at = str(tokenizer.mask_token), "", [], 0
         for start, end in gaps:
-            cut += [text[at:start], str(tokenizer.mask_token)]
-            at = end
-        encoded = tokenizer("".join([*cut, text[at:]]), truncation=True, return_tensors="pt", max_length=512).to(
+            asked += text[at:start]
+            own.append(asked.count(mask))  # which of the masks is the gap's: the text may hold the word itself
+            asked, at = asked + mask, end
+        encoded = tokenizer(asked + text[at:], truncation=True, return_tensors="pt", max_length=512).to(
             self.machine.device
         )
         with torch.inference_mode(), self.machine.autocast():
             logits = model(**encoded).logits[0].float()
         places = (encoded["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0].tolist()
         out = [text[start:end] for start, end in gaps]  # a gap behind the cut keeps its word
-        for i, place in enumerate(places[: len(gaps)]):
-            ranked = (logits[place] + words.to(logits.device)).topk(CHOICES).indices.tolist()
+        for i, which in enumerate(own):
+            if which >= len(places):
+                break
+            ranked = (logits[places[which]] + words.to(logits.device)).topk(CHOICES).indices.tolist()
             tried = [tokenizer.decode([token]).strip() for token in ranked]
             out[i] = next((word for word in tried if word.lower() != out[i].lower()), out[i])
         return out
 
 
 def _whole_words(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """0 for tokens that are a word by themselves, minus infinity for pieces, signs and digits."""
+    """0 for tokens that are a word by themselves, minus infinity for pieces, signs and digits.
+
+    Where a vocabulary marks the beginning of a word, what bears no mark is a piece; else pieces bear one (##).
+    """
     import torch
 
+    bare = {token: token.lstrip("Ġ▁") for token in tokenizer.get_vocab()}
+    words = {token for token, word in bare.items() if len(word) > 2 and word.isalpha()}
+    marked = {token for token in words if token != bare[token]}
     out = torch.full((len(tokenizer),), float("-inf"))
-    for token, number in tokenizer.get_vocab().items():
-        piece = token.lstrip("Ġ▁")
-        begins = token[:1] in "Ġ▁" or not any(mark in str(type(tokenizer)) for mark in ("Roberta", "GPT2"))
-        if begins and len(piece) > 2 and piece.isalpha():
-            out[number] = 0.0
+    out[[number for token, number in tokenizer.get_vocab().items() if token in (marked or words)]] = 0.0
     return out
+
+
+def with_whole_paths(data: DataOptions, base: Path) -> DataOptions:
+    """The block with whole paths for the files and models that it names, so that it means the same in any folder."""
+    ways = {
+        **dict.fromkeys(("train", "validation", "test", "passages"), absolute),
+        "model": whole_model,
+        "models": lambda names, base: [whole_model(name, base) for name in names],
+    }
+
+    def whole(block: Any) -> Any:
+        return block.model_copy(
+            update={key: way(getattr(block, key), base) for key, way in ways.items() if hasattr(block, key)}
+        )
+
+    return whole(data).model_copy(update={"augment": [whole(one) for one in data.augment]})
+
+
+def whole_model(name: str, base: Path) -> str:
+    """A model's folder as its whole path; other names as they are, though another folder may be called so."""
+    whole = str(absolute(name, base))
+    holds_one = any((Path(whole) / part / "config.json").is_file() for part in ("", "model"))
+    return whole if holds_one or name not in CATALOGUE else name
 
 
 def read_made(folder: RunFolder) -> list[Row]:
@@ -188,25 +221,24 @@ def make_rows(
 ) -> tuple[list[Row], Finding]:
     """Rows made from the training split as `data.augment` says, and what is to be said of them.
 
-    None of them repeats a row of validation or test, in part or whole: what a made row would leak is thrown away.
+    None of them is a copy or near copy of a row of validation or test, in part or whole: those are thrown away.
     """
-    form, train = task.form, splits["train"]
-    names, held = _held_out(form, splits)
+    form, train, held_out = task.form, splits["train"], [*splits["validation"], *splits["test"]]
     made: list[Row] = []
-    told, numbers = [], {}
+    told, numbers = [], Counter[str]()
     for place, one in enumerate(options):
         found = _make(one, form, train, makers, base, seed + place)
-        kept = [row for row in found.rows if tuple(plain(str(row[name])) for name in names) not in held]
-        leaked = len(found.rows) - len(kept)
-        if leaked:
-            found.why["it repeats a row of validation or test"] += leaked
+        leaked = {leak["row"] for leak in leaks(held_out, found.rows, _told_by(form))}
+        kept = [row for row in found.rows if row.id not in leaked]
+        found.why["it is a copy or near copy of a row of validation or test"] += len(leaked)
         why = "; ".join(f"{count:,} thrown away: {reason}" for reason, count in found.why.most_common() if count)
         told.append(f"{one.name}: {len(kept):,} rows made" + (f" ({why})" if why else ""))
-        numbers[one.name] = len(kept)
-        made += kept
-    once = {row.id: row for row in made}
-    sentence = f"{len(once):,} training rows were made from {len(train):,}. {'. '.join(told)}."
-    return list(once.values()), Finding("augmented", "note", sentence, numbers)
+        numbers[one.name] += len(kept)
+        before = sum(other.name == one.name for other in options[:place])
+        # A second entry of a kind makes rows of the same origins, which need ids of their own.
+        made += [replace(row, id=f"{row.id}-{before + 1}") for row in kept] if before else kept
+    sentence = f"{len(made):,} training rows were made from {len(train):,}. {'. '.join(told)}."
+    return made, Finding("augmented", "note", sentence, numbers)
 
 
 def _make(one: Any, form: Form, train: Sequence[Row], makers: Makers, base: Path, seed: int) -> rules.Made:
@@ -248,11 +280,7 @@ def _passages(source: str, form: Form, base: Path) -> list[Row]:
     return rows
 
 
-def _held_out(form: Form, splits: dict[str, list[Row]]) -> tuple[list[str], set[tuple[str, ...]]]:
-    """The fields whose equal text would make a row a leak (the passage, where answers lie in one; else all inputs), and
-    what validation and test hold of them.
-    """
+def _told_by(form: Form) -> Form:
+    """What makes a made row a leak: the passage alone, where answers lie in one; else all that the model is given."""
     within = form[form.target].within
-    names = [within] if within else [field.name for field in form.inputs]
-    rows = [*splits["validation"], *splits["test"]]
-    return names, {tuple(plain(str(row[name])) for name in names) for row in rows}
+    return Form((form[within],), within) if within else replace(form, group_by=None)

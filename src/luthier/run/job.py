@@ -171,14 +171,18 @@ class Job:
 
     def write_beginnings(self) -> None:
         """The full recipe, its paths made absolute so that it repeats from any folder here, and the environment."""
-        data = self.recipe.data
-        here = {name: absolute(getattr(data, name), self.base) for name in ("train", "validation", "test")}
+        from .augment import with_whole_paths
+
+        data = with_whole_paths(self.recipe.data, self.base)
+        # A resumed run reads these, and is told by its recipe.
+        made_by = self.recipe.data.model_copy(update={"augment": data.augment})
+        self.recipe = self.recipe.model_copy(update={"data": made_by})
         model = absolute(self.recipe.model, self.base)
         if self.begun_from is not None:
             model = str(self.begun_from.folder.path.resolve())
         elif self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
-        written = self.recipe.model_copy(update={"data": data.model_copy(update=here), "model": model})
+        written = self.recipe.model_copy(update={"data": data, "model": model})
         write_text(self.folder.recipe, config.dump(written))
         write_json(self.folder.environment, environment(self.machine))
 

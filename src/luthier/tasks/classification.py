@@ -296,13 +296,18 @@ class Classification(Task):
 
 
 def labels_in(text: str, labels: Sequence[str]) -> list[str]:
-    """The labels that stand in a text as words of their own, in its order; of overlapping ones the longest."""
+    """The labels that stand in a text as words of their own, in its order; of overlapping ones the longest, and of
+    labels that differ by case alone the one that is written just so.
+    """
+    every = [
+        (*match.span(), label)
+        for label in labels
+        for match in re.finditer(rf"(?<!\w){re.escape(label)}(?!\w)", text, re.IGNORECASE)
+    ]
     found: list[tuple[int, int, str]] = []
-    lowered = text.casefold()
-    for label in sorted(labels, key=len, reverse=True):
-        for match in re.finditer(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", lowered):
-            if not any(start < match.end() and match.start() < end for start, end, _ in found):
-                found.append((*match.span(), label))
+    for begin, end, label in sorted(every, key=lambda one: (one[0] - one[1], text[one[0] : one[1]] != one[2])):
+        if not any(start < end and begin < stop for start, stop, _ in found):
+            found.append((begin, end, label))
     return list(dict.fromkeys(label for _, _, label in sorted(found)))
 
 

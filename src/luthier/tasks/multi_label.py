@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from luthier.engine.batches import Batch, Examples
 
 FEWEST = 5  # validation rows of a label from which it has a threshold of its own
-NONE = "none"
 
 
 class MultiLabel(Classification):
@@ -44,11 +43,12 @@ class MultiLabel(Classification):
         self.state["thresholds"] = {}
 
     def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
-        """Balanced: the rows with a label weigh together as much as those without."""
+        """Balanced: the rows with a label weigh together as much as those without; one on every row weighs 1."""
         self.label_smoothing = label_smoothing
         if weights == "balanced":
             counts = np.array([sum(label in row["labels"] for row in rows) for label in self.labels])
-            self.weight_of_label = (len(rows) - counts) / np.maximum(counts, 1)
+            others = len(rows) - counts
+            self.weight_of_label = np.where(others > 0, others / np.maximum(counts, 1), 1.0)
         else:
             self.weight_of_label = class_weights(weights, self.labels, [])
 
@@ -168,15 +168,23 @@ class MultiLabel(Classification):
     def _request(self, what: str) -> str:
         return (
             f"Which labels fit {what}? Any number of these may, or none: {', '.join(self.labels)}. "
-            f'Answer with the labels alone, separated by commas, or with "{NONE}".'
+            f'Answer with the labels alone, separated by commas, or with "{self._silence}".'
         )
 
+    @property
+    def _silence(self) -> str:
+        """What is written where no label fits: "none", or more words where that is a label itself."""
+        known, words = {label.casefold() for label in self.labels}, "none"
+        while words in known:
+            words += " of these"
+        return words
+
     def tell(self, row: Row) -> str:
-        return ", ".join(row["labels"]) or NONE
+        return ", ".join(row["labels"]) or self._silence
 
     def hear(self, row: Row, text: str) -> Answer:
         """Every label that was written."""
-        return Answer(sorted(labels_in(text, self.labels)), 1.0)
+        return Answer(sorted({*labels_in(text, [*self.labels, self._silence])} - {self._silence}), 1.0)
 
     def hear_code(self) -> str:
         import inspect
@@ -184,7 +192,7 @@ class MultiLabel(Classification):
         return (
             f"from collections.abc import Sequence\n\n\n{inspect.getsource(labels_in)}\n\n"
             "def hear(said, **inputs):\n"
-            "    return sorted(labels_in(said, LABELS))\n"
+            f"    return sorted({{*labels_in(said, [*LABELS, {self._silence!r}])}} - {{{self._silence!r}}})\n"
         )
 
     def allowed(self, row: Row) -> Sequence[str] | str | None:

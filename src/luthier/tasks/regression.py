@@ -55,13 +55,17 @@ class Regression(Classification):
 
     def learn(self, rows: Sequence[Row]) -> None:
         values = np.array([row["score"] for row in rows], dtype=np.float64)
-        spread = float(values.std()) or 1.0
-        self.state |= {"mean": float(values.mean()), "std": spread}
+        mean, spread = float(values.mean()), float(values.std())
+        if spread <= 1e-12 * abs(mean):  # all the same, but for rounding
+            spread = 1.0
+        self.state |= {"mean": mean, "std": spread}
         self.state |= {"low": float(values.min()), "high": float(values.max())}
 
     def inherit(self, state: Mapping[str, Any]) -> None:
-        """The earlier run's scale, which its head gives numbers in."""
+        """The earlier run's scale, which its head gives numbers in; its range and these rows' together."""
         self.state |= {name: state[name] for name in ("mean", "std") if name in state}
+        ends = (("low", min), ("high", max))
+        self.state |= {name: wider(self.state[name], state[name]) for name, wider in ends if name in state}
 
     def regularise(self, label_smoothing: float, weights: str | Mapping[str, float], rows: Sequence[Row]) -> None:
         if label_smoothing or weights != "none":
@@ -159,10 +163,10 @@ class Regression(Classification):
 
     def _request(self, what: str) -> str:
         low, high = self.state["low"], self.state["high"]
-        return f"Which number fits {what}? Answer with a number from {low:g} to {high:g} alone."
+        return f"Which number fits {what}? Answer with a number from {_digits(low)} to {_digits(high)} alone."
 
     def tell(self, row: Row) -> str:
-        return f"{row['score']:g}"
+        return _digits(row["score"])
 
     def hear(self, row: Row, text: str) -> Answer:
         """The first number that was written, kept within those of training; their mean where there is none."""
@@ -188,3 +192,8 @@ class Regression(Classification):
 
     def allowed(self, row: Row) -> Sequence[str] | str | None:
         return None
+
+
+def _digits(value: float) -> str:
+    """A number as people write it: the fewest digits that are exactly it, without an exponent."""
+    return np.format_float_positional(value, trim="-")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +20,9 @@ from pydantic import model_validator
 
 from luthier.engine.class_weights import class_weights
 from luthier.engine.entities.bio import Decoded, Entity, decode, entities, spelled, tag_set, type_of
-from luthier.engine.entities.mentions import NONE, find_mentions, plain
+from luthier.engine.entities.mentions import NONE, find_mentions, plain, spoken
 from luthier.engine.entities.pieces import frame, pieces, windows
+from luthier.errors import DataError
 from luthier.records import Answer, Field, Form, Row, Table
 
 from .base import DOUBT, Task, TaskOptions
@@ -303,16 +305,15 @@ class TokenClassification(Task):
     # In words, for a language model
 
     def ask(self, row: Row) -> str:
-        kinds = ", ".join(plain(kind) for kind in self.types)
         return (
-            f"Find the named entities in the text. The types are: {kinds}.\n"
+            f"Find the named entities in the text. The types are: {', '.join(spoken(self.types).values())}.\n"
             "Write one line for each, in the order of the text: the type, a colon, and the entity's words as they "
             f'stand there. Write "{NONE}" if there are none.\n\nText: {" ".join(row["tokens"])}'
         )
 
     def tell(self, row: Row) -> str:
-        words = row["tokens"]
-        lines = [f"{plain(kind)}: {' '.join(words[a:b])}" for a, b, kind in entities(row["tags"])]
+        words, names = row["tokens"], spoken(self.types)
+        lines = [f"{names.get(kind, plain(kind))}: {' '.join(words[a:b])}" for a, b, kind in entities(row["tags"])]
         return "\n".join(lines) or NONE
 
     def hear(self, row: Row, text: str) -> Answer:
@@ -375,18 +376,18 @@ def _made(row: Row, found: Sequence[Entity], confidence: float, scores: Sequence
         one |= {"start": begin, "end": end, "score": round(score, 6)}
         told.append(one | ({"start_char": span[0], "end_char": span[1]} if span else {}))
     detail: dict[str, Any] = {"entities": told}
-    if row.get("offsets") is not None:  # the words were cut here: say which they are
+    if _offsets(row) is not None:  # the words were cut here: say which they are
         detail["tokens"] = list(words)
     return Answer(spelled(found, len(words)), confidence, detail)
 
 
 def _places(row: Row) -> list[tuple[int, int]] | None:
     """Where each word stands in the row's `text`: its `offsets`, or found one after another; None without."""
-    text, given = row.get("text"), row.get("offsets")
+    text = row.get("text")
     if not isinstance(text, str):
         return None
-    if given is not None:
-        return [(int(a), int(b)) for a, b in given]
+    if (given := _offsets(row)) is not None:
+        return given
     out: list[tuple[int, int]] = []
     at = 0
     for word in row["tokens"]:
@@ -396,6 +397,24 @@ def _places(row: Row) -> list[tuple[int, int]] | None:
         at = begin + len(word)
         out.append((begin, at))
     return out
+
+
+def _offsets(row: Row) -> list[tuple[int, int]] | None:
+    """The row's `offsets`, a pair for each word; None without. A text or number called so is a column like any."""
+    given, text, count = row.get("offsets"), str(row.get("text") or ""), len(row["tokens"])
+    if not isinstance(given, list | tuple):
+        return None
+    try:
+        pairs = [(index(begin), index(end)) for begin, end in given]
+    except (TypeError, ValueError):
+        pairs = []
+    if len(pairs) != count or not all(0 <= begin <= end <= len(text) for begin, end in pairs):
+        raise DataError(
+            f"offsets is {given!r}, expected where each of the {count} words begins and ends in the text",
+            where=f"{row.file}:{row.line}" if row.file else f"row {row.id}",
+            fix="write [begin, end] for each word, or leave offsets out",
+        )
+    return pairs
 
 
 def _visible(tags: Sequence[str], words: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from luthier.records import Row
+from .text import places
 
 if TYPE_CHECKING:
     from .task import Asked
@@ -19,7 +19,7 @@ def card_code(task: Asked) -> str:
     """Lines that define `answer(...)` of the task's inputs, given `tokenizer` and `predict`."""
     requests, inner, known = task.requests, task.inner, task.requests.known
     kinds = {field.name: field.kind for field in task.form.inputs}
-    row = _places(kinds)
+    row = places(task.form)
     asked, allowed = requests.request(row), inner.allowed(row)
     turns = not isinstance(asked, str)
     listed = isinstance(allowed, Sequence) and not isinstance(allowed, str)
@@ -75,17 +75,6 @@ def _shown(task: Asked) -> list[str]:
     return [_SAME]
 
 
-def _places(kinds: dict[str, Any]) -> Row:
-    """A row whose every input is its own place: {text}."""
-    made: dict[str, Any] = {name: f"{{{name}}}" for name in kinds}
-    for name, kind in kinds.items():
-        if kind == "tokens":
-            made[name] = [f"{{{name}}}"]
-        elif kind == "messages":
-            made[name] = [{"role": "user", "content": f"{{{name}}}"}]
-    return Row("", made)
-
-
 _FIT = '''
 def ask(fields):
     return re.sub(r"\\{(\\w+)\\}", lambda place: fields.get(place[1], place[0]), REQUEST)
@@ -124,9 +113,11 @@ def fit(fields):
         if over <= 0:
             break
         name = max(fields, key=lambda name: len(" ".join(fields[name])))
-        while over > 0 and len(fields[name]) > 1:
-            *fields[name], word = fields[name]
-            over -= max(1, len(tokenizer(word, add_special_tokens=False)["input_ids"]))
+        text = " ".join(fields[name])
+        spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        text = text[: spans[len(spans) - over][0]].rstrip() if over < len(spans) else ""
+        while len(" ".join(fields[name])) > len(text):
+            fields[name] = fields[name][:-1]
     return ask(fields)
 '''
 

@@ -20,6 +20,7 @@ from .text import (
     Request,
     answered,
     dialog_of,
+    places,
     plain,
     shorter_text,
     source_text,
@@ -117,14 +118,23 @@ class Requests:
         """The longest answer, the ids of allowed texts, and the examples that will be shown."""
         answers = [self.inner.tell(row) for row in rows]
         self.know(longest_answer=max(map(len, answers), default=0))
-        allowed = self.inner.allowed(rows[0]) if rows and self.tokenizer is not None else None
-        if isinstance(allowed, list) and len(allowed) <= LISTED and self.tokenizer is not None:
-            self.know(endings={text: self._ending(text, self.tokenizer) for text in allowed})
+        self._know_endings()
         if self.method is not None:
             self.know(prompt=self.method.prompt)
             some = [rows[i] for i in self.method.pick(answers)]
             some = some if self.tokenizer is None else self.fitted(some, self.tokenizer)
             self.method.keep([(self.request(row), self.inner.tell(row)) for row in some])
+
+    def inherit(self, state: Mapping[str, Any]) -> None:
+        """What the inner task took over from an earlier run may be answered, too."""
+        longest = (known.get("longest_answer", 0) for known in (self.known, state.get("asked", {})))
+        self.know(longest_answer=max(longest))
+        self._know_endings()
+
+    def _know_endings(self) -> None:
+        allowed = self.inner.allowed(places(self.form))
+        if isinstance(allowed, list) and len(allowed) <= LISTED and self.tokenizer is not None:
+            self.know(endings={text: self._ending(text, self.tokenizer) for text in allowed})
 
     # from rows to examples
 
@@ -178,7 +188,9 @@ class Requests:
         if any(isinstance(request, list) for request in requests):  # their turns are cut here
             shots = 1 + (self.method.most if self.method is not None else 0)
             most = min(most, shots * self.options.max_length)
-        dialogs = [dialog_of(*parts) for parts in zip(rows, requests, shown)]
+        in_turns = any(field.kind == "messages" for field in self.form.inputs)  # else `tools` is a column like any
+        tools = [row.get("tools") if in_turns else None for row in rows]
+        dialogs = [dialog_of(*parts) for parts in zip(requests, shown, tools)]
         told = [i for i, answer in enumerate(answers) if answer is not None]
         full = [answered(dialogs[i], str(answers[i])) for i in told]
         made: dict[int, Any] = dict(zip(told, chat.encode(full, most, "last-turn")))
@@ -322,10 +334,11 @@ class Requests:
             left = [i for i, _ in over]
             if not left:
                 return out
-        size = self.sizes([self.request(out[left[0]])], tokenizer)[0]
+        row, size = rows[left[0]], self.sizes([self.request(out[left[0]])], tokenizer)[0]
         raise ModelError(
-            f"a request without its text has {size} tokens already, and {room} fit",
-            where=f"task.max_length: {self.options.max_length}, for a model that reads {self.context:,} tokens",
+            f"its request without its text has {size} tokens already, and {room} fit (task.max_length: "
+            f"{self.options.max_length}; the model reads {self.context:,} tokens)",
+            where=f"{row.file}:{row.line}" if row.file else f"row {row.id}",
             fix=f"task.max_length: {size + self.options.max_length}, or a model that reads more",
         )
 
@@ -344,11 +357,13 @@ class Requests:
         return replace(row, fields=fields)
 
     def hidden(self, row: Row, cut: Row) -> bool:
-        """Whether the row's answer lies in the part of its text that was cut."""
+        """Whether the row's answer lies in the part of its text that was cut, or all of that was."""
         within = self.form[self.form.target].within
         spans = row.get(self.form.target)
-        if within is None or row is cut or not spans or not isinstance(spans[0], Mapping):
+        if within is None or row is cut or not spans:
             return False
+        if not isinstance(spans[0], Mapping):
+            return not cut[within]  # tags go with their words
         return bool(spans[0]["start"] + len(spans[0]["text"]) > len(str(cut[within])))
 
     def _affordable(

@@ -90,6 +90,7 @@ class Asked(LanguageTask):
 
     def inherit(self, state: Mapping[str, Any]) -> None:
         self.inner.inherit(state)
+        self.requests.inherit(state)
 
     def asked(self, names: Any = ()) -> Form:
         return self.inner.asked(names)
@@ -103,7 +104,8 @@ class Asked(LanguageTask):
         """Rows whose answer is in a part of the text that is cut."""
         if self.in_language:
             return self.inner.faults(rows, tokenizer)
-        requests = self._learned(rows).requests
+        learned = self._learned(rows)
+        requests = learned.requests
         return [
             Fault(
                 "warning",
@@ -113,7 +115,7 @@ class Asked(LanguageTask):
                 row.file,
                 row.line,
                 self.form.target,
-                self.tell(row)[:80],
+                learned.tell(row)[:80],
                 "raise task.max_length, or split the text",
             )
             for row, cut in zip(rows, requests.fitted(rows, tokenizer))

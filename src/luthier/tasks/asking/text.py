@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from luthier.records import Row
+import numpy as np
+
+from luthier.records import Form, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +31,17 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def dialog_of(row: Row, request: Request, shown: Sequence[Example]) -> Dialog:
+def places(form: Form) -> Row:
+    """A row whose every input is its own place: {text}."""
+    made: dict[str, Any] = {}
+    for field in form.inputs:
+        place = f"{{{field.name}}}"
+        turn = {"role": "user", "content": place}
+        made[field.name] = [place] if field.kind == "tokens" else [turn] if field.kind == "messages" else place
+    return Row("", made)
+
+
+def dialog_of(request: Request, shown: Sequence[Example], tools: Sequence[dict[str, Any]] | None = None) -> Dialog:
     """Examples as earlier turns, then the request; a dialog's system text stays in front of all."""
     from luthier.engine.chat.dialogs import Dialog
 
@@ -40,7 +52,7 @@ def dialog_of(row: Row, request: Request, shown: Sequence[Example]) -> Dialog:
         some = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
         turns += [turn for turn in some if turn.get("role") != "system"]
         turns.append({"role": "assistant", "content": answer})
-    return Dialog([*system, *turns, *own[len(system) :]], row.get("tools"))
+    return Dialog([*system, *turns, *own[len(system) :]], tools)
 
 
 def answered(dialog: Dialog, answer: str) -> Dialog:
@@ -71,10 +83,6 @@ def shorter_text(text: str, count: int, tokenizer: PreTrainedTokenizerBase) -> s
 
 
 def words_kept(words: Sequence[str], count: int, tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many of the words are left without the last `count` tokens, one at least."""
-    sizes = [len(ids) for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"]]
-    kept = len(words)
-    while kept > 1 and count > 0:
-        kept -= 1
-        count -= max(1, sizes[kept])
-    return kept
+    """How many of the words stand whole in their text without its last `count` tokens."""
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    return int(np.searchsorted(ends, len(shorter_text(" ".join(words), count, tokenizer)), side="right"))
