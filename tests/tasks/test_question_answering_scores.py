@@ -8,6 +8,7 @@ import collections
 import random
 import re
 import string
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sacrebleu.metrics import BLEU
 
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
+from luthier.tasks.text_scores import _is_latin, _words_of_any_script
 
 # Rajpurkar et al. 2018 (arxiv.org/abs/1806.03822), evaluation script of SQuAD 2.0, in its own steps.
 
@@ -56,12 +58,18 @@ def official_scores(answers: list[list[str]], given: list[str]) -> dict[str, flo
         longest = max(len(golds) for golds, _ in written)
         references = [[golds[i] if i < len(golds) else None for golds, _ in written] for i in range(longest)]
         out["bleu"] = BLEU(force=True).corpus_score([said for _, said in written], references).score
-        best = [max(ROUGE.score(gold, said)["rougeL"].fmeasure for gold in golds) for golds, said in written]
+        best = [max(rouge(gold, said) for gold in golds) for golds, said in written]
         out["rouge_l"] = sum(best) / len(best)
     return out
 
 
 ROUGE = RougeScorer(["rougeL"], use_stemmer=False)
+OF_ANY_SCRIPT = RougeScorer(["rougeL"], tokenizer=SimpleNamespace(tokenize=_words_of_any_script))
+
+
+def rouge(gold: str, said: str) -> float:
+    """rouge-score's, with luthier's words where it knows none."""
+    return (ROUGE if _is_latin(gold) else OF_ANY_SCRIPT).score(gold, said)["rougeL"].fmeasure
 
 
 def golds_of(texts: list[str]) -> list[str]:
