@@ -47,7 +47,7 @@ class WritingOptions(TaskOptions):
     no_repeat_ngram_size: Annotated[int, Setting(ge=0, le=1000)] | Literal["auto"] = Setting(
         "auto",
         description="above 0, no run of so many tokens is written twice; auto: only where an answer goes round in "
-        "circles until it is cut off, which is then written again without repeats of 16 tokens, or 8, or 4, until "
+        "circles until it is cut off, which is then written again without repeats of 16 tokens, then 8, 6, 4, 3, until "
         "it ends",
     )
     score_rows: int = Setting(

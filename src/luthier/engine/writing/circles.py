@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CIRCLE = 16  # so many tokens twice in one answer are a circle
-STRICTER = (16, 8, 4)  # sizes of runs that may not stand twice, tried in turn
+STRICTER = (16, 8, 6, 4, 3)  # sizes of runs that may not stand twice, tried in turn
 
 
 def write_without_circles(
