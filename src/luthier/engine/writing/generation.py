@@ -65,11 +65,11 @@ def write(
     A decoder goes on from the prompt; an encoder-decoder reads it and begins an answer. Greedy with one beam; with
     more a `length_penalty` above 0 favours long answers (a sum of log-probabilities is divided by length to its
     power). A `repetition_penalty` above 1 makes tokens less likely that stand in the prompt or were written already
-    (Keskar et al. 2019, arxiv.org/abs/1909.05858), and with a
-    `no_repeat_ngram_size` n above 0 no run of n tokens is written that stands there already (Paulus et al. 2018,
-    arxiv.org/abs/1705.04304); both as transformers has them for a prompt alone, and neither meant for answers that are
-    bound. The model's own habits (sampling, penalties, least lengths) are left out. `allowed`: see constrain.py, one
-    a prompt. Writing ends at any of `stop_ids` (default: `find_stop_ids`).
+    (Keskar et al. 2019, arxiv.org/abs/1909.05858), and with a `no_repeat_ngram_size` n above 0 no run of n tokens is
+    written that stands there already (Paulus et al. 2018, arxiv.org/abs/1705.04304); both as transformers has them for
+    a prompt alone, and neither meant for answers that are bound. The model's own habits (sampling, penalties, least
+    lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends at any of `stop_ids` (default:
+    `find_stop_ids`).
     """
     if not prompts:
         return []
