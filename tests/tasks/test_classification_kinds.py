@@ -265,6 +265,11 @@ def test_numbers_are_told_and_heard() -> None:
         assert subject.hear(row, text).prediction == value, text
 
 
+@pytest.mark.parametrize("score", [0.0, 0.1, -7e9])
+def test_one_number_everywhere_has_no_spread_but_that_of_rounding(score: float) -> None:
+    assert task("regression", numbers([score] * 10)).state["std"] == 1.0
+
+
 def test_numbers_are_told_to_the_last_digit() -> None:
     values = [20240115.0, 20240116.0, 1e-7, 0.1 + 0.2, -2.5, 1e17]
     subject = task("regression", numbers(values))

@@ -65,6 +65,14 @@ def call() -> dict[str, Any]:
     return {"type": "function", "function": {"name": "find", "arguments": {}}}
 
 
+def test_a_column_of_the_name_that_luthier_uses_inside_is_passed_over() -> None:
+    tokenizer, subject = tiny.chat_bpe(), task()
+    row = tiny.chats(1)[0]
+    named = Row(row.id, {**row.fields, "answer_turn": "third"})
+    one, other = (subject.encode([each], tokenizer).columns["input_ids"][0].tolist() for each in (row, named))
+    assert one == other
+
+
 def test_a_weight_of_its_own_reaches_the_loss() -> None:
     own = task()
     tokenizer = own.prepare(tiny.chat_bpe(), None)  # type: ignore[arg-type]
