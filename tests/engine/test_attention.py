@@ -56,10 +56,31 @@ def test_equals_exact_attention_within_bf16_forward_and_back(shape: tuple[int, .
         assert off <= max(2 * stock_off, 0.02), "no further from the truth than PyTorch's own bf16"
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("padded", [False, True])
-def test_gradients_are_those_of_the_function(padded: bool) -> None:
+def test_gradients_are_those_of_the_function(padded: bool, dropout: float) -> None:
     tensors, mask = inputs((2, 2, 5, 3), padded, torch.float64)
-    assert torch.autograd.gradcheck(lambda q, k, v: _Attention.apply(q, k, v, mask, 0.37), tensors)
+
+    def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        torch.manual_seed(3)  # the same weights are dropped each time
+        return _Attention.apply(q, k, v, mask, 0.37, dropout)
+
+    assert torch.autograd.gradcheck(function, tensors)
+
+
+def test_weights_are_dropped_in_training_alone_and_the_rest_makes_up_for_it() -> None:
+    tensors, mask = inputs((4, 4, 64, 8), False)
+    whole, _ = attend(module(), *tensors, mask)
+    torch.manual_seed(0)
+    some = [attend(module(), *tensors, mask, dropout=0.25)[0].float() for _ in range(200)]
+    assert not torch.equal(some[0], some[1])
+    gap = float((torch.stack(some).mean(0) - whole.float()).detach().abs().max())
+    assert gap < 0.2, "their mean is what nothing dropped gives"
+    untrained, _ = attend(module(training=False), *tensors, mask, dropout=0.25)
+    assert torch.equal(untrained, whole)
+    ones = torch.ones_like(tensors[2])  # every weight counts once
+    shares = torch.cat([attend(module(), *tensors[:2], ones, mask, dropout=0.25)[0].flatten() for _ in range(50)])
+    assert abs(float(shares.detach().float().mean()) - 1) < 0.02
 
 
 CAUSAL_SHAPES = [(1, 1, 1, 1, 4), (2, 4, 2, 7, 16), (2, 9, 3, 131, 8), (1, 2, 2, 300, 16)]
@@ -123,12 +144,13 @@ def test_padding_gets_no_weight() -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("case", ["no gradient", "dropout", "float32", "cross", "float mask", "sinks", "soft cap"])
+@pytest.mark.parametrize("case", ["no gradient", "causal dropout", "float32", "cross", "float mask", "sinks", "soft cap"])
 def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     called = []
-    monkeypatch.setattr(attention._Attention, "apply", lambda *some: called.append(some))
+    for way in (attention._Attention, attention._Causal):
+        monkeypatch.setattr(way, "apply", lambda *some: called.append(some))
     monkeypatch.setattr(
         "transformers.integrations.sdpa_attention.sdpa_attention_forward",
         _noting(sdpa_attention_forward, called),
@@ -137,8 +159,8 @@ def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pyt
     settings = {}
     if case == "no gradient":
         q = q.detach()
-    if case == "dropout":
-        settings = {"dropout": 0.5}
+    if case == "causal dropout":
+        settings = {"dropout": 0.5, "is_causal": True}
     if case == "cross":
         k, v = k[:, :, :4], v[:, :, :4]
     if case == "float mask":

@@ -15,15 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .dropout import dropout_mask
+
 NAME = "luthier_cpu"
 BLOCK = 128  # queries whose scores are computed together where attention is causal
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(q k^T * scale) v, with shapes rows x heads x length x width throughout."""
+    """dropout(softmax(q k^T * scale)) v, with shapes rows x heads x length x width throughout."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float
+    ) -> Tensor:
         rows, heads, length, width = q.shape
         q = (q * scale).reshape(rows * heads, length, width)
         k = k.reshape(rows * heads, length, width)
@@ -32,21 +36,24 @@ class _Attention(torch.autograd.Function):
         if mask is not None:
             scores.view(rows, heads, length, length).masked_fill_(~mask, torch.finfo(scores.dtype).min)
         weights = torch.softmax(scores, -1)
-        ctx.save_for_backward(q, k, v, weights)
+        kept = dropout_mask(weights, dropout) if dropout else None
+        ctx.save_for_backward(q, k, v, weights, kept)
         ctx.scale = scale
-        return torch.bmm(weights, v).view(rows, heads, length, width)
+        return torch.bmm(weights if kept is None else weights * kept, v).view(rows, heads, length, width)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, weights = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        q, k, v, weights, kept = ctx.saved_tensors
         shape = grads[0].shape
         grad = grads[0].reshape(q.shape)
-        grad_v = torch.bmm(weights.transpose(1, 2), grad)
+        grad_v = torch.bmm((weights if kept is None else weights * kept).transpose(1, 2), grad)
         grad_weights = torch.bmm(grad, v.transpose(1, 2))
+        if kept is not None:
+            grad_weights.mul_(kept)
         grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
         grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
         grad_k = torch.bmm(grad_scores.transpose(1, 2), q)
-        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None
+        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None, None
 
 
 Block = tuple[int, int, int, int]  # queries from, to; keys from, to
@@ -154,13 +161,14 @@ def attend(
         # Rotary positions give float32; the fused kernel's inputs, too, would be cast here.
         low = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(low), key.to(low), value.to(low)
+    dropped = dropout if module.training else 0.0
     plain = (
         query.requires_grad  # without a backward pass the fused kernel keeps scores in fp32
         and query.dtype == key.dtype == value.dtype == torch.bfloat16
         and query.device.type == "cpu"
         and key.shape == value.shape
         and query.shape[2:] == key.shape[2:]
-        and not (dropout and module.training)
+        and not (dropped and looks_back)
         and not any(others.get(name) is not None for name in ("sliding_window", "position_bias", "s_aux", "softcap"))
         and (attention_mask is None or attention_mask.dtype == torch.bool)
         and (looks_back or query.shape == key.shape)
@@ -180,8 +188,10 @@ def attend(
             **others,
         )
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    way = _Causal if looks_back else _Attention
-    out = way.apply(query, key, value, attention_mask, scale)
+    if looks_back:
+        out = _Causal.apply(query, key, value, attention_mask, scale)
+    else:
+        out = _Attention.apply(query, key, value, attention_mask, scale, dropped)
     return out.transpose(1, 2).contiguous(), None
 
 

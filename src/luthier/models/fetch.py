@@ -134,7 +134,12 @@ def _download(entry: Entry, stage: Path, progress: Progress | None) -> Path:
     log = stage / "pip.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for this process to answer
         )
         try:
             while process.poll() is None:

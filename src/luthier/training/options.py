@@ -31,7 +31,7 @@ class TrainOptions(Section):
         "model", description="dropout of hidden states; model: as its config says"
     )
     attention_dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropout of attention weights; above 0 forbids the fast kernels"
+        0.0, ge=0, lt=1, description="dropout of attention weights; above 0 is slower, most where texts are long"
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of each label's certainty that is spread over all labels"
