@@ -25,7 +25,7 @@ from luthier.records import Row
 from luthier.runs import RunFolder
 from luthier.training.checkpoint import complete
 
-KINDS = [("classification", "full"), ("generation", "lora"), ("classification", "lora"), ("generation", "full")]
+KINDS = [("classification", "full"), ("classification", "lora"), ("generation", "lora"), ("generation", "full")]
 MODELS = {"classification": "bert", "generation": "llama"}
 KEPT = 2
 STEPS = 60  # at least
@@ -51,6 +51,7 @@ class Reference:
     steps: dict[int, list[float]]
     rows: dict[int, list[list[int]]]
     seconds: float
+    operations: int
     in_window: int
 
 
@@ -117,12 +118,13 @@ class Stage:
             if code:
                 raise RuntimeError(f"the uninterrupted run failed:\n{run.with_suffix('.log').read_text()[-2000:]}")
             seconds = time.monotonic() - start
-            in_window = sum(WINDOW in line for line in trace.read_text().splitlines())
+            done = trace.read_text().splitlines()
+            in_window = sum(WINDOW in line for line in done)
             steps, _ = _losses(run)
             taken, _ = _taken(rows)
             assert sorted(steps) == sorted(taken) == list(range(1, len(steps) + 1)) and len(steps) >= STEPS
             assert max(len(pieces) for pieces in taken.values()) > 1, "no accumulation"
-            self.references[kind] = Reference(_left(run), steps, taken, seconds, in_window)
+            self.references[kind] = Reference(_left(run), steps, taken, seconds, len(done), in_window)
         return self.references[kind]
 
 
@@ -216,6 +218,8 @@ def _resumed_from(run: Path) -> list[int]:
 
 def differs(run: Path, rows: Path, whole: Reference) -> str:
     """What a run that was interrupted left that an uninterrupted one did not; "" if nothing."""
+    if not (run / "report.html").is_file():
+        return "it left with 0 and is not finished"
     left = _left(run)
     if odd := sorted(name for name in whole.left.keys() | left.keys() if whole.left.get(name) != left.get(name)):
         return f"not as in the uninterrupted run: {', '.join(odd)}"

@@ -45,9 +45,12 @@ LONGEST = 10.0  # seconds from the signal to the end
 def trials(count: int, seed: int, twin: str) -> Iterator[Trial]:
     grid = list(itertools.product(PHASES, SIGNALS, WAYS))
     random.Random(seed).shuffle(grid)
+    if twin:  # what it breaks comes first
+        phase, way = TELLING[twin]
+        grid.sort(key=lambda cell: (cell[0] != phase, cell[2] != way))
     stage = kill.the_stage()
     for number, (phase, name, way) in enumerate(itertools.islice(itertools.cycle(grid), count)):
-        kind = kill.KINDS[number % 2]
+        kind = kill.KINDS[number % len(kill.KINDS)]
         yield _trial(stage, kind, phase, name, way, twin)
 
 
@@ -98,6 +101,11 @@ TWINS = {
     "looks-only-in-the-loop": "a signal is looked at between training steps alone",
     "no-save": "a run that is asked to stop leaves without a checkpoint",
     "second-at-once": "a second signal ends the run at once, however soon it comes",
+}
+TELLING = {
+    "looks-only-in-the-loop": ("report", "once"),
+    "no-save": ("step", "once"),
+    "second-at-once": ("step", "twice"),
 }
 
 

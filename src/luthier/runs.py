@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunError, did_you_mean
-from .files import COPY_AGAIN, append, disk_errors, is_staging, no_room, read_json, read_log, write_json
+from .files import COPY_AGAIN, append, disk_errors, is_staging, no_room, read_json, read_log, sync, write_json
 from .processes import alive, start_of
 
 STATES = ("running", "stopped", "failed", "finished")
@@ -73,6 +73,12 @@ class RunFolder:
         """Append one line and hand it to the system; a disk that is full costs the log, never the run."""
         with contextlib.suppress(OSError):
             append(self.events, {**event, "time": round(time.time(), 3)})
+
+    def sync_events(self) -> None:
+        """Force the log to the disk: a checkpoint whose steps it does not hold would leave a gap after a power cut."""
+        with contextlib.suppress(OSError):
+            sync(self.events)
+            sync(self.path)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -203,10 +209,11 @@ def _number(run: Path) -> int:
 
 
 def newest_unfinished(home: Path) -> RunFolder | None:
+    """The newest run that can be carried on: without its recipe a run was killed as it was being begun."""
     for path in reversed(known_runs(home)):
         run = RunFolder(path)
         with contextlib.suppress(RunError):  # a damaged status.json of some other run
-            if run.status()["state"] in ("stopped", "failed"):
+            if run.recipe.is_file() and run.status()["state"] in ("stopped", "failed"):
                 return run
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+os.environ["LUTHIER_TRUST_PLOTS"] = "0"
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "trust"))

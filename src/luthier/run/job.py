@@ -18,7 +18,7 @@ from luthier.records import Answer, Finding, Row
 from luthier.runs import RunFolder
 from luthier.serve import answer_examples
 from luthier.tasks import TASKS, Task, Work
-from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
+from luthier.training.events import Event, Phase, Saved, Saving, Started, Step, Stopped
 
 from .base_model import find_base, fitted_task
 from .earlier import Earlier, added_finding, keep_apart, replayed
@@ -376,6 +376,8 @@ class Job:
                 trackers.hear(event)
             if isinstance(event, Started):
                 self.trained_parameters, self.parameters = event.trained_parameters, event.parameters
+            if isinstance(event, Saving):
+                self.folder.sync_events()
             if isinstance(event, Saved):
                 self.folder.set_status("running", step=event.step)
             if isinstance(event, Stopped) and event.reason == "signal":

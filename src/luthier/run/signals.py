@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-
 SAME = 1.0  # seconds within which a second signal is the first one said twice
 
 

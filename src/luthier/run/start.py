@@ -41,7 +41,9 @@ def train(
 
     kind = f"{checked.task.name}-{checked.method.name}"
     folder = new_run(Path(out) if out is not None else None, Path.cwd(), kind, home())
-    # Before its status: what has one is listed as a run, and without a recipe it could not be carried on.
+    # The status first: a run that is killed between the two can be begun again in its folder, while a folder that
+    # holds a recipe alone may be a person's own.
+    folder.set_status("running", base=str(base))
     write_text(folder.recipe, config.dump(checked))
     return carry_out(checked, base, folder, listen)
 

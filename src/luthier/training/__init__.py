@@ -5,7 +5,7 @@ The loop itself is imported at its first use, so that a recipe is read and refus
 
 from typing import TYPE_CHECKING, Any
 
-from .events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from .events import Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
 from .options import TrainOptions
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = [
     "Phase",
     "Resumed",
     "Saved",
+    "Saving",
     "Scored",
     "Started",
     "Step",

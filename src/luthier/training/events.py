@@ -76,6 +76,15 @@ class Scored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Saving(Event):
+    """A checkpoint of `step` is about to be written: what was logged until now must not be lost before it is."""
+
+    name: ClassVar[str] = "saving"
+    logged: ClassVar[bool] = False
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Saved(Event):
     name: ClassVar[str] = "saved"
     step: int

@@ -26,7 +26,7 @@ from luthier.errors import ModelError, RunError
 from . import checkpoint
 from .checkpoint import Position
 from .embedded import Embedded
-from .events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from .events import Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
 from .optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, rate, set_rate
 from .options import TrainOptions
 
@@ -118,6 +118,7 @@ def fit(training: Training) -> Iterator[Event]:
             if end and not position.score_due:
                 position.over = position.over or "finished"
             if t.accelerator.is_main_process:
+                yield Saving(position.step)
                 path = checkpoint.save(t.folder, position, t.learned(model), optimizer_tensors(optimizer, names))
                 checkpoint.prune(t.folder, position.best_step, options.save_total_limit)
                 yield Saved(position.step, path.name)
