@@ -431,13 +431,22 @@ def test_the_list_of_runs(tmp_path: Path) -> None:
     made = [new_run(tmp_path / name, tmp_path, "k", home) for name in ("a", "b", "c", "d", "e")]
     for run, state in zip(made, ("stopped", "failed", "finished", "running", "stopped")):
         run.set_status(state)
+        run.recipe.write_text("")
     assert [p.name for p in known_runs(home)] == ["a", "b", "c", "d", "e"]
     with (home / "runs.jsonl").open("a") as file:
         file.write('[1]\n"x"\n{"path": 3}\n{"time": 1}\n{"path": "/a')  # cut by a crash
     shutil.rmtree(made[0].path)
     new_run(made[0].path, tmp_path, "k", home).set_status("failed")
+    made[0].recipe.write_text("")
     assert [p.name for p in known_runs(home)] == ["b", "c", "d", "e", "a"]
     assert newest_unfinished(home).name == "a"  # type: ignore[union-attr]
+    made[0].set_status("failed", refused=True)
+    assert newest_unfinished(home).name == "e" and find_run("last", home, tmp_path).name == "e"  # type: ignore[union-attr]
+    assert made[0].refused() and not made[4].refused()
+    made[0].set_status("failed")
+    assert find_run("last", home, tmp_path).name == "a"
+    made[0].recipe.unlink()
+    assert newest_unfinished(home).name == "e", "killed as it was begun"  # type: ignore[union-attr]
     shutil.rmtree(made[0].path)
     made[4].status_file.write_text("{")  # a damaged one stands in no other's way
     assert newest_unfinished(home).name == "b"  # type: ignore[union-attr]

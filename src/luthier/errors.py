@@ -5,6 +5,7 @@
     │   ├── RecipeError         a key, a value or a contradiction in a recipe
     │   ├── DataError           a file or rows that cannot be learned from
     │   ├── ModelError          a model that is missing, unfit or unsafe
+    │   │   └── NotHere         a model that is known, and not on this machine
     │   └── RunError            a run folder that is missing, damaged or in the wrong state
     ├── ResourceError        4  memory or disk ran out; the last checkpoint is intact
     └── Interrupted     130/143 a signal stopped the work after saving
@@ -45,6 +46,10 @@ class DataError(InputError):
 
 
 class ModelError(InputError):
+    pass
+
+
+class NotHere(ModelError):
     pass
 
 

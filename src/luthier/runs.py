@@ -57,7 +57,8 @@ class RunFolder:
         if state not in STATES:
             raise ValueError(state)
         old = self._written_status()
-        old.pop("error", None)
+        for ending in ("error", "refused"):
+            old.pop(ending, None)
         here = {"pid": os.getpid(), "pid_start": start_of(os.getpid())}
         write_json(self.status_file, {"id": uuid.uuid4().hex, **old, **facts, "state": state, **here})
 
@@ -98,14 +99,24 @@ class RunFolder:
                     pass
             yield
 
-    def never_begun(self) -> bool:
-        """Whether a run was refused or stopped here before training wrote anything, and nothing else lies here."""
-        if not self.status_file.is_file() or self.status()["state"] not in ("stopped", "failed"):
+    def never_begun(self, *, ended: bool = False) -> bool:
+        """Whether a run was refused or stopped here before training wrote anything, and nothing else lies here.
+
+        `ended`: this process knows that the run is over, whatever its status says as yet.
+        """
+        if not self.status_file.is_file() or not (ended or self.status()["state"] in ("stopped", "failed")):
             return False
         if self.model.exists() or any(self.checkpoints.glob("*")):
             return False
         own = {path.name for path in vars(self).values() if path.parent == self.path}
         return all(path.name in own or is_staging(path) for path in self.path.iterdir())
+
+    def refused(self) -> bool:
+        """Whether it ended before training for what its recipe or data hold."""
+        try:
+            return bool(self.status().get("refused"))
+        except RunError:
+            return False
 
     def finished(self) -> bool:
         return self.status()["state"] == "finished"
@@ -186,10 +197,11 @@ def find_run(name: str, home: Path, base: Path) -> RunFolder:
     here = [p.parent for p in (base / "runs").glob("*/status.json")]
     here.sort(key=lambda p: (_number(p), p.name))
     if name == "last":
-        known = known_runs(home) or here
-        if not known:
+        known = [RunFolder(p) for p in known_runs(home) or here]
+        begun = [run for run in known if not run.refused()] or known
+        if not begun:
             raise RunError("there is no run yet", where="last", fix="luthier train RECIPE")
-        return RunFolder(known[-1])
+        return begun[-1]
     asked = int(name) if re.fullmatch(r"\d{1,9}", name, re.ASCII) else None
     matches = [p for p in here if p.name == name or (asked is not None and asked == _number(p))]
     if matches:
@@ -209,11 +221,16 @@ def _number(run: Path) -> int:
 
 
 def newest_unfinished(home: Path) -> RunFolder | None:
-    """The newest run that can be carried on: without its recipe a run was killed as it was being begun."""
+    """The newest run that can be carried on.
+
+    One that was refused for what its recipe or data hold waits for a person; without a recipe a run was killed as
+    it was being begun.
+    """
     for path in reversed(known_runs(home)):
         run = RunFolder(path)
         with contextlib.suppress(RunError):  # a damaged status.json of some other run
-            if run.recipe.is_file() and run.status()["state"] in ("stopped", "failed"):
+            status = run.status()
+            if run.recipe.is_file() and status["state"] in ("stopped", "failed") and not status.get("refused"):
                 return run
     return None
 

@@ -144,7 +144,9 @@ def test_padding_gets_no_weight() -> None:
     assert torch.equal(before, after)
 
 
-@pytest.mark.parametrize("case", ["no gradient", "causal dropout", "float32", "cross", "float mask", "sinks", "soft cap"])
+@pytest.mark.parametrize(
+    "case", ["no gradient", "causal dropout", "float32", "cross", "float mask", "sinks", "soft cap"]
+)
 def test_whatever_it_is_not_made_for_goes_to_pytorch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -482,6 +482,23 @@ def test_errors_are_ours() -> None:
         luthier.load("there-is-no-such-run")
 
 
+def test_a_refused_run_leaves_no_folder_of_its_own_and_hides_no_other(recipe, tmp_path: Path, monkeypatch) -> None:
+    def strike(event) -> None:
+        if isinstance(event, Step) and event.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Interrupted):
+        luthier.train(recipe(), listen=strike)
+    for out in (None, "mine"):
+        with pytest.raises(ModelError):
+            luthier.train({**recipe(), "model": "minilmm"}, out=out)
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["0001-classification-full"]
+    assert luthier.load("mine").status()["refused"] is True
+    assert luthier.load("last").path.name == "0001-classification-full"
+    assert luthier.resume().path.name == "0001-classification-full"
+
+
 def test_copies_are_one_unit_of_evidence(recipe, tmp_path: Path) -> None:
     """Thirty texts, each there six times in other letters, are thirty rows of evidence, not a hundred and eighty."""
     rows = []

@@ -117,6 +117,26 @@ def spoken_field(form: Form) -> Field:
     )
 
 
+def refuse_unfit(name: str, form: Form) -> None:
+    """DataError where the augmenter `name` can make nothing of this task's rows."""
+    if name in ("distractors", "unanswerable", "questions"):
+        _passage(name, form)
+    elif name in ("paraphrase", "back-translation"):
+        spoken_field(form)
+
+
+def _passage(name: str, form: Form) -> str:
+    """The field that answers lie in, which the augmenter `name` needs."""
+    target = form[form.target]
+    if target.kind != "spans" or target.within is None:
+        raise DataError(
+            f"{name} makes rows for question answering alone: it needs a passage with answers",
+            where="data.augment",
+            fix=f"leave {name} out",
+        )
+    return target.within
+
+
 def drawn(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
     """`share` times as many rows as there are, in a random order, each as often as any other (give or take one)."""
     draw = random.Random(seed)
@@ -247,10 +267,7 @@ def _shift_at(moved: Sequence[tuple[int, int]], place: int) -> int:
 
 def with_distractors(rows: Sequence[Row], form: Form, seed: int) -> Made:
     """Rows whose passage has another one before or behind it, which holds none of the row's answers."""
-    target = form[form.target]
-    name = target.within if target.kind == "spans" else None
-    if name is None:
-        raise DataError("distractors need a passage with answers", where="data.augment", fix="leave them out")
+    name = _passage("distractors", form)
     draw, made = random.Random(seed), Made()
     passages = list(dict.fromkeys(str(row[name]) for row in rows))
     for row in rows:
@@ -270,10 +287,7 @@ def with_distractors(rows: Sequence[Row], form: Form, seed: int) -> Made:
 
 def unanswerable(rows: Sequence[Row], form: Form, everything: Sequence[Row], seed: int) -> Made:
     """Rows that ask a passage what another one answers: the passage, of those tried, that shares most words with it."""
-    target = form[form.target]
-    name = target.within if target.kind == "spans" else None
-    if name is None:
-        raise DataError("unanswerable needs a passage with answers", where="data.augment", fix="leave it out")
+    name = _passage("unanswerable", form)
     draw, made = random.Random(seed), Made()
     passages = {str(row[name]): row for row in everything}
     keys = list(passages)
@@ -306,26 +320,24 @@ def questions_from(passages: Sequence[Row], form: Form, write: Write, read: Read
     """Question-answer rows for passages without any: kept where the answer stands word for word in its passage and a
     second reading of question and passage finds it again.
     """
-    target = form[form.target]
-    if target.kind != "spans" or target.within is None:
-        raise DataError("questions make rows for question answering", where="data.augment", fix="leave them out")
-    asked = next(one.name for one in form.inputs if one.name != target.within)
+    passage = _passage("questions", form)
+    asked = next(one.name for one in form.inputs if one.name != passage)
     made = Made()
     found: list[tuple[Row, str, str, int]] = []
-    requests = [ASK_FOR_QUESTIONS.format(count=count, passage=row[target.within]) for row in passages]
+    requests = [ASK_FOR_QUESTIONS.format(count=count, passage=row[passage]) for row in passages]
     for row, said in zip(passages, write(requests)):
         pairs = _PAIR.findall(said)[:count]
         made.why["no question and answer in what was written"] += not pairs
         for question, answer in pairs:
             answer = answer.strip().strip('"“”').rstrip(".").strip()
-            start = str(row[target.within]).find(answer) if answer else -1
+            start = str(row[passage]).find(answer) if answer else -1
             if start < 0:
                 made.why["the answer does not stand in the passage"] += 1
             elif plain(answer) and f" {plain(answer)} " in f" {plain(question)} ":
                 made.why["the question holds its answer"] += 1
             else:
                 found.append((row, question.strip(), answer, start))
-    again = read([(question, str(row[target.within])) for row, question, _, _ in found])
+    again = read([(question, str(row[passage])) for row, question, _, _ in found])
     for (row, question, answer, start), heard in zip(found, again):
         if _overlap(answer, heard) < _AGREED:
             made.why["a second reading answers otherwise"] += 1

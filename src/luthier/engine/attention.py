@@ -25,9 +25,7 @@ class _Attention(torch.autograd.Function):
     """dropout(softmax(q k^T * scale)) v, with shapes rows x heads x length x width throughout."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, dropout: float) -> Tensor:
         rows, heads, length, width = q.shape
         q = (q * scale).reshape(rows * heads, length, width)
         k = k.reshape(rows * heads, length, width)

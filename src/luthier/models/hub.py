@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, ResourceError
+from ..errors import ModelError, NotHere, ResourceError
 from .fetch import megabytes
 from .home import offline
 from .kinds import kind_of, read_config
@@ -156,11 +156,11 @@ def _short(error: BaseException) -> str:
     return (text or type(error).__name__)[:200]
 
 
-def _not_here(repository: str, revision: str | None) -> ModelError:
+def _not_here(repository: str, revision: str | None) -> NotHere:
     asked = f"{repository}@{revision}" if revision else repository
     why = "and the network is switched off" if offline() else "and fetching was not allowed"
     cache = f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/hub/models--{repository.replace('/', '--')}"
-    return ModelError(
+    return NotHere(
         f"it is not on this machine, {why}",
         where=asked,
         fix=f"with a network: luthier models get {asked}; without one: copy the model's folder here and "

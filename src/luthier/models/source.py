@@ -16,7 +16,7 @@ from typing import Any
 
 from luthier.files import sha256_of
 
-from ..errors import ModelError, did_you_mean, nearest
+from ..errors import ModelError, NotHere, did_you_mean, nearest
 from .catalogue import CATALOGUE, MODELS
 from .fetch import Progress, fetch, here, tell
 from .home import home, models_home
@@ -177,7 +177,7 @@ def _from_catalogue(name: str, fetch_missing: bool, say: Say, progress: Progress
             f"models: {', '.join(MODELS)}",
         )
     if not fetch_missing and not here(entry):
-        raise ModelError(f"{name} is not on this machine", where=name, fix=f"luthier models get {name}")
+        raise NotHere(f"{name} is not on this machine", where=name, fix=f"luthier models get {name}")
     return fetch(entry, say=say, progress=progress)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data_report import check
     from .recipe import Recipe, starter
     from .rows import preview
     from .start import resume, train
-    from .use import Run, check, compare, evaluate, load
+    from .use import Run, compare, evaluate, load
 
 _HOMES = {
     "Recipe": "recipe",
@@ -17,7 +18,7 @@ _HOMES = {
     "train": "start",
     "preview": "rows",
     "Run": "use",
-    "check": "use",
+    "check": "data_report",
     "compare": "use",
     "evaluate": "use",
     "load": "use",

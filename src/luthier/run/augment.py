@@ -270,9 +270,8 @@ def _make(one: Any, form: Form, train: Sequence[Row], makers: Makers, base: Path
 
 def _passages(source: str, form: Form, base: Path) -> list[Row]:
     """Unlabelled passages: a file or folder read for the form's passage alone."""
-    name = form[form.target].within
-    if name is None:
-        raise DataError("questions make rows for question answering", where="data.augment", fix="leave them out")
+    rules.refuse_unfit("questions", form)
+    name = str(form[form.target].within)
     passage = Form((Field(name, "text", "a passage", aliases=(*form[name].aliases, "text")),), name)
     rows = load(source, passage, base=base).rows
     if not rows:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from luthier import config
-from luthier.errors import Interrupted, ResourceError, RunError
+from luthier.errors import InputError, Interrupted, ResourceError, RunError
 from luthier.files import write_text
 from luthier.runs import RunFolder, find_run, new_run, newest_unfinished
 
@@ -45,7 +46,12 @@ def train(
     # holds a recipe alone may be a person's own.
     folder.set_status("running", base=str(base))
     write_text(folder.recipe, config.dump(checked))
-    return carry_out(checked, base, folder, listen)
+    try:
+        return carry_out(checked, base, folder, listen)
+    except InputError:
+        if out is None and folder.never_begun():  # a folder of our own making: nothing was changed
+            shutil.rmtree(folder.path)
+        raise
 
 
 def resume(run: str | None = None, *, listen: Listener | None = None) -> Run:
@@ -96,6 +102,9 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                 where=str(folder.path),
                 fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
             ) from None
+        except InputError as error:
+            folder.set_status("failed", error=str(error)[:2000], refused=folder.never_begun(ended=True))
+            raise
         except BaseException as error:
             if "out of memory" in str(error).lower() or "not enough memory" in str(error).lower():
                 folder.set_status("failed", error="out of memory")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import config
-from luthier.data import check as check_rows
 from luthier.data import leaks, units
 from luthier.data import load as load_rows
 from luthier.data.options import NO_GROUPS
@@ -26,10 +25,10 @@ from luthier.training.events import Event, Phase
 
 from .augment import read_made
 from .base_model import find_base
-from .earlier import earlier_run, keep_apart
-from .prepare import Prepared, group_field, prepare, sentence
+from .earlier import earlier_run
+from .prepare import group_field, sentence
 from .prove import baselines
-from .recipe import Recipe, read
+from .recipe import Recipe
 
 if TYPE_CHECKING:
     from luthier.serve import Tuned
@@ -246,58 +245,3 @@ def contender(run: Run) -> Contender:
         seconds=sum(e["seconds"] for e in read_log(run.folder.events) if e.get("event") == "step"),
         peak_memory=status.get("peak_memory") or 0,
     )
-
-
-def check(
-    target: str, *, task: str | None = None, overrides: Sequence[str] = (), listen: Listener | None = None
-) -> dict[str, Any]:
-    """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults"}`."""
-    emit = listen or (lambda event: None)
-    if task is None:
-        recipe, base = read(target, overrides)
-        kind = TASKS[recipe.task.name](recipe.task)
-        prepared = prepare(recipe.data, kind, base, _tokenizer_here(recipe.model, base), emit)
-        earlier = earlier_run(recipe.model, base)
-        if earlier is not None and earlier.task == kind.name and not prepared.errors:
-            keep_apart(prepared, earlier, kind, recipe.data, emit)
-        return _report(prepared)
-    form = TASKS[task].form
-    emit(Phase("reading rows"))
-    loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
-    checked = check_rows(loaded.rows, form)
-    whole = Prepared(
-        {"train": loaded.rows},
-        [*loaded.faults, *checked.faults],
-        checked.facts,
-        loaded.files,
-        loaded.format,
-        loaded.columns,
-        loaded.read,
-    )
-    return {**_report(whole), "splits": None}
-
-
-def _report(prepared: Prepared) -> dict[str, Any]:
-    whole = prepared.as_json()
-    return {
-        "format": prepared.format,
-        "columns": prepared.columns,
-        "rows": prepared.read,
-        "kept": whole["kept"],
-        "faults": [fault.as_json() for fault in prepared.faults],
-        "facts": prepared.facts,
-        "files": prepared.files,
-        "splits": None if prepared.refusal is not None else whole["splits"],
-        "findings": whole["findings"],
-    }
-
-
-def _tokenizer_here(model: str, base: Path) -> Any:
-    """The model's tokenizer if it is on this machine: a check fetches nothing."""
-    from luthier.errors import ModelError
-    from luthier.models import load_tokenizer
-
-    try:
-        return load_tokenizer(find_base(model, base, lambda event: None, fetch_missing=False)[0])
-    except ModelError:
-        return None

@@ -1,0 +1,117 @@
+"""What is wrong with a recipe, or with rows, before anything is fetched or trained: `luthier check`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.data import check as check_rows
+from luthier.data import load as load_rows
+from luthier.errors import LuthierError, NotHere
+from luthier.methods import METHODS
+from luthier.models.scratch import NEW
+from luthier.records import Fault, Finding
+from luthier.tasks import TASKS, Task
+from luthier.training.events import Event, Phase
+
+from .base_model import find_base, fitted_task
+from .earlier import earlier_run, keep_apart
+from .prepare import Prepared, prepare
+from .provenance import absolute
+from .recipe import Recipe, read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Listener = Callable[[Event], None]
+
+
+def check(
+    target: str, *, task: str | None = None, overrides: Sequence[str] = (), listen: Listener | None = None
+) -> dict[str, Any]:
+    """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults"}`.
+
+    What a recipe names beside its rows (the model, its template, what rows are made of) is among the faults.
+    """
+    emit = listen or (lambda event: None)
+    if task is not None:
+        return _file(target, task, emit)
+    recipe, base = read(target, overrides)
+    kind, tokenizer, faults, findings = _fitted(recipe, base, emit)
+    prepared = prepare(recipe.data, kind, base, tokenizer, emit)
+    prepared.faults = [*faults, *_augment_faults(recipe, kind), *prepared.faults]
+    prepared.findings += findings
+    earlier = earlier_run(recipe.model, base)
+    if earlier is not None and earlier.task == kind.name and not prepared.errors:
+        keep_apart(prepared, earlier, kind, recipe.data, emit)
+    return _report(prepared)
+
+
+def _file(target: str, task: str, emit: Listener) -> dict[str, Any]:
+    """The report for a file whose rows are for `task`."""
+    form = TASKS[task].form
+    emit(Phase("reading rows"))
+    loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
+    checked = check_rows(loaded.rows, form)
+    whole = Prepared(
+        {"train": loaded.rows},
+        [*loaded.faults, *checked.faults],
+        checked.facts,
+        loaded.files,
+        loaded.format,
+        loaded.columns,
+        loaded.read,
+    )
+    return {**_report(whole), "splits": None}
+
+
+def _fitted(
+    recipe: Recipe, base: Path, emit: Listener
+) -> tuple[Task, PreTrainedTokenizerBase | None, list[Fault], list[Finding]]:
+    """The task as training will have it and its tokenizer; the plain task and None where that cannot be told."""
+    from luthier.models import load_tokenizer
+
+    plain = TASKS[recipe.task.name](recipe.task)
+    if recipe.model == NEW:
+        return plain, None, [], []
+    settings = recipe.method
+    if getattr(settings, "prompt", ""):
+        settings = settings.model_copy(update={"prompt": absolute(settings.prompt, base)})
+    try:
+        source, _ = find_base(recipe.model, base, emit, fetch_missing=False)
+        task = fitted_task(recipe.task, source, METHODS[settings.name](settings), recipe.model)
+        return task, task.prepare(load_tokenizer(source), source), [], []
+    except NotHere as missing:
+        said = f"Tokens were not counted: {recipe.model} is not on this machine."
+        return plain, None, [], [Finding("tokens-not-counted", "note", said, remedy=missing.fix)]
+    except LuthierError as error:
+        return plain, None, [Fault("error", "model", error.found, error.where or "model", fix=error.fix)], []
+
+
+def _augment_faults(recipe: Recipe, task: Task) -> list[Fault]:
+    """What of data.augment cannot be made of this task's rows."""
+    from luthier.data.augment import refuse_unfit
+
+    faults = []
+    for options in recipe.data.augment:
+        try:
+            refuse_unfit(options.name, task.form)
+        except LuthierError as error:
+            faults.append(Fault("error", "augment", error.found, error.where, fix=error.fix))
+    return faults
+
+
+def _report(prepared: Prepared) -> dict[str, Any]:
+    whole = prepared.as_json()
+    return {
+        "format": prepared.format,
+        "columns": prepared.columns,
+        "rows": prepared.read,
+        "kept": whole["kept"],
+        "faults": [fault.as_json() for fault in prepared.faults],
+        "facts": prepared.facts,
+        "files": prepared.files,
+        "splits": None if prepared.refusal is not None else whole["splits"],
+        "findings": whole["findings"],
+    }
