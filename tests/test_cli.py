@@ -20,6 +20,7 @@ from luthier import cli, demos, errors
 from luthier.cli import machine, rows
 from luthier.evidence.compare import Compared, Comparison
 from luthier.files import write_json, write_jsonl
+from luthier.run.recipe import read
 from luthier.run.use import Run
 from luthier.runs import RunFolder
 from luthier.tasks import TASKS
@@ -400,6 +401,36 @@ def test_new_then_check(luthier: Luthier) -> None:
     report = luthier("check", "classification.yaml", "--json", "--set", "data.test=0.2").json
     assert {"format", "columns", "rows", "kept", "faults", "splits"} <= report.keys()
     assert report["rows"] == report["kept"] == 40 and sum(report["splits"].values()) == 40
+
+
+SHAPES = {
+    "pairs.csv": ("sentence1,sentence2,label\n", "{0} a film,{0} a movie,same\n", {"pair": True}),
+    "stars.csv": ("review_text,stars\n", "{0} a film,{0}.5\n", {"problem_type": "regression"}),
+    "two-scores.csv": (
+        "sentence1,sentence2,score\n",
+        "{0} a,{0} b,{0}.5\n",
+        {"pair": True, "problem_type": "regression"},
+    ),
+    "several.jsonl": (
+        "",
+        '{{"text": "{0} a film", "label": ["sport", "health"]}}\n',
+        {"problem_type": "multi_label_classification"},
+    ),
+    "plain.csv": ("text,label\n", "{0} a film,good\n", {}),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_new_finds_what_a_row_holds(luthier: Luthier, tmp_path: Path, name: str) -> None:
+    head, line, expected = SHAPES[name]
+    file, target = tmp_path / name, tmp_path / "r.yaml"
+    file.write_text(head + "".join(line.format(i) for i in range(8)))
+    done = luthier("new", "classification", "--data", str(file), "--out", str(target))
+    assert done.code == 0, done.err
+    recipe = read(target)[0]
+    assert recipe.task.model_dump(exclude_defaults=True, exclude={"name"}) == expected
+    assert ("read as rows for" in done.err) == bool(expected)
+    assert "errors" not in done.err
 
 
 def test_new_writes_names_that_yaml_reads_back(luthier: Luthier) -> None:

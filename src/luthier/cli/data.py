@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.errors import InputError
+from luthier.errors import DataError, InputError
 
 from .arguments import Json, Set, task_named
+
+if TYPE_CHECKING:
+    from luthier.data import Loaded
+    from luthier.tasks import Task
 
 
 def new(
@@ -36,7 +41,8 @@ def new(
     from luthier.run import starter
     from luthier.terminal.streams import say
 
-    form = task_named(task).form
+    kind = task_named(task)
+    settings: dict[str, Any] = {}
     target = out or Path(f"{task}.yaml")
     if target.is_dir():
         target /= f"{task}.yaml"
@@ -46,18 +52,43 @@ def new(
     rows = None
     place = "rows.csv"
     if data is not None:
-        from luthier.data import load
-
-        loaded = load(data, form)
+        settings, loaded = _read_as(kind, data)
         columns = {field: name for field, name in loaded.columns.items() if field != name}
         rows = len(loaded.rows)
         place = os.path.relpath(data, target.parent) if Path(data).exists() and not Path(data).is_absolute() else data
+        if settings:
+            say(f"read as rows for {', '.join(f'task.{key}: {json.dumps(value)}' for key, value in settings.items())}")
         if loaded.errors:
             say(f"{data} has errors: {len(loaded.errors):,}; the check below lists them")
-    write_text(target, starter(task, place, columns, rows))
+    write_text(target, starter(task, place, columns, rows, settings))
     print(f"wrote {target}")
     print(f"next: luthier check {target}")
     return 0
+
+
+def _read_as(kind: type[Task], data: str) -> tuple[dict[str, Any], Loaded]:
+    """The task's settings under which these rows can be read, and the rows: the plain task where that reads them all.
+
+    DataError, of the plain task, where no settings read any.
+    """
+    from luthier.data import load
+
+    best: tuple[dict[str, Any], Loaded] | None = None
+    problem: DataError | None = None
+    for settings in ({}, *kind.variants):
+        try:
+            loaded = load(data, kind(kind.Options(**settings)).form if settings else kind.form)
+        except DataError as error:
+            problem = problem or error
+            continue
+        if not loaded.errors and kind.suits(settings, loaded.rows):
+            return dict(settings), loaded
+        if best is None or len(loaded.errors) < len(best[1].errors):
+            best = dict(settings), loaded
+    if best is None:
+        assert problem is not None
+        raise problem
+    return best
 
 
 def check(

@@ -138,8 +138,10 @@ STARTS = {"encoder": "minilm", "decoder": "smollm2-135m-instruct", "encoder-deco
 """A model to begin with, by kind."""
 
 
-def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) -> str:
-    """A commented recipe for a task, with what was detected filled in."""
+def starter(
+    task: str, data: str, columns: Mapping[str, str], rows: int | None, settings: Mapping[str, Any] | None = None
+) -> str:
+    """A commented recipe for a task, with what was detected filled in: `settings` of the task that are no default."""
     kind = TASKS[task]
     model = next(name for fits, name in STARTS.items() if fits in kind.kinds)
     methods = [name for name in METHODS if not refusal(task, name)]
@@ -150,8 +152,9 @@ def starter(task: str, data: str, columns: Mapping[str, str], rows: int | None) 
         f"  name: {task}",
     ]
     for name, info in kind.Options.model_fields.items():
-        if name != "name" and info.default is not None:
-            value = config.quoted(info.default) if isinstance(info.default, str) else json.dumps(info.default)
+        chosen = (settings or {}).get(name, info.default)
+        if name != "name" and chosen is not None:
+            value = config.quoted(chosen) if isinstance(chosen, str) else json.dumps(chosen)
             lines.append(f"  {f'{name}: {value}':<28} # {info.description}")
     lines += ["data:", f"  {f'train: {config.quoted(data)}':<28} # {f'{rows} rows' if rows else 'your file'}"]
     if columns:

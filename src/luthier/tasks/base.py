@@ -79,6 +79,7 @@ class Task(ABC):
     # gave, unchanged, one array an example.
     couples: bool = False
 
+    variants: Sequence[Mapping[str, Any]] = ()  # settings under which rows of another form are read, simplest first
     parts: Mapping[str, str] = {}  # of inputs that stand apart: the prefix of their columns -> whose text it is
     rivals: Mapping[str, str] = {}  # what baselines of its own are called, by key: trivial, classical
 
@@ -90,6 +91,11 @@ class Task(ABC):
     def watched_key(self) -> str:
         """The score that chooses among checkpoints."""
         return self.watched or self.primary
+
+    @classmethod
+    def suits(cls, settings: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+        """Whether rows that can be read under these settings of `variants` (or none) are likely to be meant so."""
+        return True
 
     def copy(self) -> Task:
         """The same task, whose state changes apart from this one's."""

@@ -66,6 +66,9 @@ PAIR = (
 )
 
 
+_DECIMAL = re.compile(r"-?\d*\.\d+")
+
+
 class Classification(Task):
     name = "classification"
     title = "Text classification"
@@ -75,6 +78,12 @@ class Classification(Task):
     primary = "macro_f1"
     chooses = False
     auto_class = "AutoModelForSequenceClassification"
+    variants = tuple(
+        {**pair, **problem}
+        for problem in ({}, {"problem_type": "regression"}, {"problem_type": "multi_label_classification"})
+        for pair in ({}, {"pair": True})
+        if pair or problem
+    )
     target = Field(
         "label",
         "label",
@@ -87,6 +96,11 @@ class Classification(Task):
     form = Form(fields=(TEXT, target), target="label")
     label_smoothing = 0.0
     weight_of_label: np.ndarray | None = None  # in the loss; None: all the same
+
+    @classmethod
+    def suits(cls, settings: Mapping[str, Any], rows: Sequence[Row]) -> bool:
+        """Labels such as 3.5 are numbers, not classes."""
+        return bool(settings.get("problem_type")) or not any(_DECIMAL.fullmatch(str(row.get("label"))) for row in rows)
 
     def __new__(cls, options: Any, state: Mapping[str, Any] | None = None) -> Classification:
         """The class for the options' `problem_type`."""
