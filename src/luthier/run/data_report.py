@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.data import check as check_rows
 from luthier.data import load as load_rows
-from luthier.errors import LuthierError, NotHere
+from luthier.errors import LuthierError, ModelError, NotHere
 from luthier.methods import METHODS
 from luthier.models.scratch import NEW
 from luthier.records import Fault, Finding
@@ -39,7 +39,11 @@ def check(
         return _file(target, task, emit)
     recipe, base = read(target, overrides)
     kind, tokenizer, faults, findings = _fitted(recipe, base, emit)
-    prepared = prepare(recipe.data, kind, base, tokenizer, emit)
+    try:
+        prepared = prepare(recipe.data, kind, base, tokenizer, emit)
+    except ModelError as error:  # a request that is too long for the model whatever the row
+        faults.append(_as_fault(error))
+        prepared = prepare(recipe.data, kind, base, None, emit)
     prepared.faults = [*faults, *_augment_faults(recipe, kind), *prepared.faults]
     prepared.findings += findings
     earlier = earlier_run(recipe.model, base)
@@ -86,7 +90,11 @@ def _fitted(
         said = f"Tokens were not counted: {recipe.model} is not on this machine."
         return plain, None, [], [Finding("tokens-not-counted", "note", said, remedy=missing.fix)]
     except LuthierError as error:
-        return plain, None, [Fault("error", "model", error.found, error.where or "model", fix=error.fix)], []
+        return plain, None, [_as_fault(error)], []
+
+
+def _as_fault(error: LuthierError) -> Fault:
+    return Fault("error", "model", error.found, error.where or "model", fix=error.fix)
 
 
 def _augment_faults(recipe: Recipe, task: Task) -> list[Fault]:
