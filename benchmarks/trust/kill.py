@@ -73,7 +73,7 @@ class Stage:
                 dropout = {"attention_dropout": 0.1} if task == "generation" else {}
                 tiny.save_model(model, MODELS[task], **dropout)
             rows = self.folder / f"{task}.jsonl"
-            write_jsonl(rows, ({"id": row.id, **_fields(row)} for row in tiny.rows_for(task, 144)))
+            write_jsonl(rows, ({"id": row.id, **as_written(row)} for row in tiny.rows_for(task, 144)))
             about = {"max_new_tokens": 4} if task == "generation" else {}
             recipe = {
                 "model": str(model),
@@ -136,7 +136,7 @@ def the_stage() -> Stage:
     return Stage(Path(folder.name), the_nursery())
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def as_written(row: Row) -> dict[str, Any]:
     """As a file has them: a dialog with its last answer in it."""
     fields = dict(row.fields)
     if "messages" in fields:
