@@ -110,7 +110,7 @@ def _run(kind: tuple[str, str], settings: dict[str, Any], context: Callable[[], 
         "model": str(model),
         "task": {
             "name": task,
-            "max_length": 192 if task == "generation" else 64,
+            "max_length": length,
             **windows,
             **writing,
             **packing,
