@@ -30,8 +30,9 @@ def tutorial(s: Settings) -> Result:
     logging.disable_progress_bar()
     torch.manual_seed(s["seed"])
     train, test = measure.imdb(s["imdb"], s["rows"], s["test_rows"])
-    tokenizer = AutoTokenizer.from_pretrained(s["model"])
-    backbone = AutoModel.from_pretrained(s["model"], dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(s["model"], trust_remote_code=False)
+    backbone = AutoModel.from_pretrained(s["model"], dtype=torch.float32, trust_remote_code=False)
+    backbone.eval().requires_grad_(False)
     width = backbone.config.hidden_size
     head = nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 2))
 

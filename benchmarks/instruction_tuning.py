@@ -114,7 +114,7 @@ def _trl(s: Settings, *, best: bool, short: bool = False) -> Result:
     set_seed(s["seed"])
     model: Any = s["model"]
     if short:
-        model = AutoModelForCausalLM.from_pretrained(s["model"], dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(s["model"], dtype=torch.bfloat16, trust_remote_code=False)
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(
             output_dir=folder,

@@ -35,8 +35,8 @@ def load(
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     logging.disable_progress_bar()
     set_seed(seed)
-    model = kind.from_pretrained(folder, dtype=torch.float32, **settings)
-    return model, AutoTokenizer.from_pretrained(folder)
+    model = kind.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **settings)
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def features(

@@ -8,11 +8,25 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import outbound
 import tiny
+
+outbound.begin()
+
+
+@pytest.fixture(autouse=True)
+def no_network() -> Iterator[None]:
+    """Fails a test that tried to reach another machine, though it may not have minded that it could not."""
+    _, before = outbound.tried()
+    yield
+    tries, _ = outbound.tried(before)
+    if tries:
+        pytest.fail(f"it tried to leave this machine: {', '.join(sorted(set(tries)))}", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -575,3 +575,14 @@ def test_numbers_that_json_has_no_word_for_become_null(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text("utf-8"), parse_constant=refuse) == expected
     lines = (tmp_path / "a.jsonl").read_text("utf-8").split("\n")[:-1]
     assert [json.loads(line, parse_constant=refuse) for line in lines] == [expected] * 2
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/hostname", "inner/../../outside.txt"])
+def test_a_manifest_names_no_file_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    publish(folder, lambda place: (place / "a.txt").write_text("a") and None)
+    (tmp_path / "outside.txt").write_text("a")
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", {**manifest, name: manifest["a.txt"]})
+    with pytest.raises(RunError, match="which is no file of its folder"):
+        verified(folder)

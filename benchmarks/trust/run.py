@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str
 
 from bars import Bar, hold  # noqa: E402
 
-BARS = ("equality", "kill", "signals", "durability")
+BARS = ("equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks")
 
 
 def bar(name: str) -> Bar:

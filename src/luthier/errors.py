@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from .secrets import without_secrets
+
 
 class LuthierError(Exception):
     """The root of the tree. `exit_code` is what the command line leaves with."""
@@ -25,7 +27,8 @@ class LuthierError(Exception):
     exit_code = 70
 
     def __init__(self, found: str, *, where: str = "", fix: str = "") -> None:
-        self.found, self.where, self.fix = found, where, fix
+        # What a server or a library said may quote an address with a password in it.
+        self.found, self.where, self.fix = without_secrets(found), without_secrets(where), without_secrets(fix)
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -160,6 +160,16 @@ def _json(text: str, where: str) -> Any:
         raise RunError(f"it is damaged ({error})", where=where, fix=COPY_AGAIN) from None
 
 
+@contextlib.contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """For taking values out of a file of ours that was read: one that is missing or of another kind is a RunError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise RunError(f"it is damaged ({type(error).__name__}: {said})", where=str(path), fix=COPY_AGAIN) from None
+
+
 def append(path: Path, value: Mapping[str, Any]) -> None:
     """Add a line to a log. One that a crash cut is ended first."""
     with path.open("ab+") as file:
@@ -220,6 +230,8 @@ def verified(folder: Path) -> dict[str, str]:
         raise RunError("it is damaged (no list of files)", where=str(place), fix=COPY_AGAIN)
     for name, expected in manifest.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise RunError(f"it names {name!r}, which is no file of its folder", where=str(place), fix=COPY_AGAIN)
         if not path.is_file() or sha256_of(path) != expected:
             fix = "copy the folder again, or use an older one"
             raise RunError("the file is not what was saved", where=str(path), fix=fix)

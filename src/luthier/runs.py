@@ -68,6 +68,8 @@ class RunFolder:
         status = read_json(self.status_file)
         if not isinstance(status, dict) or status.get("state") not in STATES:
             raise RunError("it names no known state", where=str(self.status_file), fix=COPY_AGAIN)
+        if not isinstance(status.get("base", ""), str):
+            raise RunError("the folder it begins from is no text", where=str(self.status_file), fix=COPY_AGAIN)
         return status
 
     def add_event(self, event: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 import architectures
-from luthier.errors import ModelError
+from luthier.errors import ModelError, RunError
 
 
 def auto_class(name: str) -> str:
@@ -209,3 +209,36 @@ def test_4_bits_ask_for_nf4_keep_the_head_whole_and_cannot_be_merged(monkeypatch
     assert {"classifier", "pooler"} <= set(config.llm_int8_skip_modules)
     with pytest.raises(ModelError, match="4 bits"):
         method.merge(architectures.stock("bert", SEQUENCE))
+
+
+HOSTILE = [
+    {"target_modules": "(([a-z]+)+[.]?)+!"},
+    {"peft_type": "XLORA"},
+    {"r": "16"},
+    {"r": 10**9},
+    {"modules_to_save": [3]},
+]
+
+
+@pytest.mark.parametrize("changes", HOSTILE)
+def test_settings_that_luthier_did_not_write_are_refused(changes: dict, tmp_path: Path) -> None:
+    """An adapter is someone's file: a pattern in place of names could compute for ever."""
+    method = make("lora", rank=4)
+    folder = saved(method, tuned(method, "bert", SEQUENCE), tmp_path / "model")
+    told = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**told, **changes}))
+    with pytest.raises(RunError, match="it is damaged") as caught:
+        loaded(method, folder, "bert", SEQUENCE)
+    assert caught.value.where.endswith("adapter_config.json")
+
+
+def test_settings_that_would_import_a_module_are_not_taken(tmp_path: Path) -> None:
+    method, batch = make("lora", rank=4), architectures.rows("bert")
+    model = tuned(method, "bert", SEQUENCE)
+    folder = saved(method, model, tmp_path / "model")
+    told = json.loads((folder / "adapter_config.json").read_text())
+    changes = {"megatron_config": {"a": 1}, "megatron_core": "antigravity", "layer_replication": [[0, 10**6]]}
+    (folder / "adapter_config.json").write_text(json.dumps({**told, **changes}))
+    with torch.no_grad():
+        assert torch.equal(given(loaded(method, folder, "bert", SEQUENCE), batch), given(model, batch))
+    assert "antigravity" not in sys.modules

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 
 from luthier import runs
 from luthier.errors import RunError
-from luthier.files import clean_staging, publish, verified
+from luthier.files import clean_staging, publish, sha256_of, verified
 from luthier.training import checkpoint
 from luthier.training.checkpoint import Position
 
@@ -205,3 +207,32 @@ def test_what_differs_is_said() -> None:
         "threads: 2 then, 4 now",
         'recipe: "a" then, "b" now',
     ]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"step": "6"}, {"step": True}, {"over": None}, {"fixed": []}, {"best_score": "high"}, {"misses": 1.5}]
+)
+def test_a_position_of_other_kinds_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever can change a checkpoint can change its manifest, too."""
+    tensors = {"w": torch.zeros(2)}
+    path = checkpoint.save(tmp_path, checkpoint.Position(step=6, best_score=None), tensors, tensors)
+    assert checkpoint.load(path)[0].step == 6
+    told = json.loads((path / "position.json").read_text())
+    (path / "position.json").write_text(json.dumps({**told, **changes}))
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["position.json"] = sha256_of(path / "position.json")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="it is damaged") as caught:
+        checkpoint.load(path)
+    assert caught.value.where.endswith("position.json")
+
+
+def test_tensors_that_are_none_are_refused(tmp_path: Path) -> None:
+    tensors = {"w": torch.zeros(2)}
+    path = checkpoint.save(tmp_path, checkpoint.Position(step=6), tensors, tensors)
+    (path / "optimizer.safetensors").write_bytes(b"cposix\nsystem\n(Vls\ntR.")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["optimizer.safetensors"] = sha256_of(path / "optimizer.safetensors")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="it holds no tensors"):
+        checkpoint.load(path)

@@ -15,6 +15,7 @@ import typer
 
 from luthier import __version__
 from luthier.errors import LuthierError, LuthierWarning
+from luthier.secrets import without_secrets
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
 from . import data, ladder, machine, models, preview, reading, training
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code if isinstance(code, int) else 0
         except BaseException as error:
             if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
-                traceback.print_exc()
+                say(without_secrets("".join(traceback.format_exception(error))).rstrip())
             return _leave(error, arguments, as_json="--json" in options)
 
 
@@ -134,6 +135,9 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> LuthierError:
         return InputError(words, where=str(error.filename), fix="check the path and its permissions")
     if isinstance(error, MemoryError):
         return ResourceError("memory ran out", fix="use a smaller model, or shorter inputs (task.max_length)")
+    if type(error).__name__ == "PanicException" and "Onig" in str(error):  # a pattern in a tokenizer ran away
+        fix = "use the model with the tokenizer of its authors, or another model"
+        return InputError(f"the model's tokenizer broke on a row ({str(error)[:160]})", fix=fix)
     report = machine.write_crash(error, arguments)
     attach = f"; please report it with {report}" if report else ""
     said = (str(error).splitlines() or [""])[0][:300]

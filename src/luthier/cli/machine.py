@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import traceback
 import zipfile
@@ -22,16 +21,12 @@ from typing import Annotated, Any
 import typer
 
 from luthier import __version__
+from luthier.secrets import without_secrets
 
 from .arguments import Json
 
 EXTRAS = {"trackers": ("tensorboard", "mlflow", "wandb")}  # extra of pyproject.toml -> what it brings
 KEPT_CRASHES = 20
-_SECRET = re.compile(
-    r"\b(?:hf|sk|ghp|gho|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{10,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?<=token=)|(?<=key=)|(?<=secret=)|(?<=password=)|(?<=authorization: bearer ))[^\s'\"&]+"
-)
 
 
 def doctor(
@@ -117,7 +112,7 @@ def _crashes() -> list[Path]:
 def _redacted(text: str) -> str:
     """`text` without what looks like a secret, and with ~ for the person's home folder."""
     own = str(Path.home())
-    return _SECRET.sub("[left out]", text.replace(own, "~") if len(own) > 1 else text)
+    return without_secrets(text.replace(own, "~") if len(own) > 1 else text, shared=True)
 
 
 def _memory() -> int:

@@ -13,7 +13,7 @@ from luthier.config import Section
 from luthier.errors import ModelError
 
 from .base import Method
-from .peft_folder import load_adapter, peft_card, save_adapter
+from .peft_folder import load_adapter, peft_card, save_adapter, saved_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +121,7 @@ class Lora(Method):
         assert base is not None
         return load_adapter(
             build(base, True, **self.loading(head)),  # the adapter holds the head
-            LoraConfig.from_pretrained(str(folder)),
+            saved_config(folder, {"LORA": LoraConfig}),
             get_peft_model,
             folder,
             trained=lambda name: ".lora_B." in name,

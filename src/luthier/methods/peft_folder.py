@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
+from luthier.files import as_written, read_json
 
 from .base import refuse_unfit, stock_base, stock_predict
 
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
+_NUMBERS = (
+    *("r", "lora_alpha", "lora_dropout", "num_virtual_tokens", "num_transformer_submodules", "num_attention_heads"),
+    *("num_layers", "token_dim", "encoder_hidden_size"),
+)
+_SWITCHES = ("use_dora", "use_rslora", "fan_in_fan_out", "prefix_projection")
+_NAMES = ("target_modules", "modules_to_save")
+_MOST = 1_000_000  # of any number there
 
 
 def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
@@ -21,6 +30,29 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
     model.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
     model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
     (folder / "README.md").unlink(missing_ok=True)  # peft's own card; luthier writes the real one
+
+
+def saved_config(folder: Path, kinds: Mapping[str, Any]) -> Any:
+    """The folder's adapter_config.json as peft's settings; `kinds` are classes of them by the name in "peft_type".
+
+    Only what luthier writes is taken: other keys make peft import a module, fetch a tokenizer, or match every
+    layer's name against a pattern. RunError where a value is of another kind than luthier's.
+    """
+    place = folder / SETTINGS
+    told = read_json(place)
+    with as_written(place):
+        kind = kinds[told["peft_type"]]
+        own = {field.name for field in fields(kind)} & told.keys()
+        given = {name: told[name] for name in (*_NUMBERS, *_SWITCHES, *_NAMES, "task_type") if name in own}
+        for name, value in given.items():
+            fits = (
+                isinstance(value, (int, float)) and 0 <= value <= _MOST
+                if name in (*_NUMBERS, *_SWITCHES)
+                else value is None or all(isinstance(one, str) for one in value)
+            )
+            if not fits or (name in _NAMES and isinstance(value, str)):
+                raise TypeError(f"{name} is {str(value)[:80]!r}")
+        return kind(**given, inference_mode=True)
 
 
 def load_adapter(

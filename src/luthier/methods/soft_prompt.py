@@ -12,7 +12,7 @@ from luthier.config import Section
 from luthier.errors import ModelError
 
 from .base import Method
-from .peft_folder import load_adapter, peft_card, save_adapter
+from .peft_folder import load_adapter, peft_card, save_adapter, saved_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,14 +136,19 @@ class SoftPrompt(Method):
         save_adapter(model, folder, base)
 
     def load(self, folder: Path, base: Source | None, head: HeadSpec, build: Build) -> nn.Module:
-        from peft import PeftConfig
+        import peft
 
         from luthier.engine.soft import prompt_effect, wrap
 
         assert base is not None
+        kinds = {
+            "PREFIX_TUNING": peft.PrefixTuningConfig,
+            "PROMPT_TUNING": peft.PromptTuningConfig,
+            "P_TUNING": peft.PromptEncoderConfig,
+        }
         return load_adapter(
             build(base, True),  # the adapter holds the head
-            PeftConfig.from_pretrained(str(folder)),
+            saved_config(folder, kinds),
             wrap,
             folder,
             trained=lambda name: name == "prompt_embeddings",

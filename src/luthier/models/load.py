@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, ResourceError
+from .folder_files import refuse_growth, refuse_links
 from .quiet import quiet_transformers
 from .source import Source
 
@@ -25,6 +26,8 @@ def load_tokenizer(source: Source, **settings: Any) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    refuse_links(source.folder)
+    refuse_growth(source.folder)
     settings = {"clean_up_tokenization_spaces": False, **settings, **_SAFE}
     with quiet_transformers():
         try:

@@ -89,7 +89,7 @@ def make_model(
     auto_class = hf.AutoModelForMaskedLM if KINDS[architecture] == "encoder" else hf.AutoModelForCausalLM
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = auto_class.from_config(config, dtype=torch.float32)
+        model = auto_class.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

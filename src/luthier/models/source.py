@@ -19,6 +19,7 @@ from luthier.files import sha256_of
 from ..errors import ModelError, NotHere, did_you_mean, nearest
 from .catalogue import CATALOGUE, MODELS
 from .fetch import Progress, fetch, here, tell
+from .folder_files import refuse_links
 from .home import home, models_home
 from .hub import fetch_from_hub
 from .kinds import Kind, architecture_of, kind_of, read_config
@@ -106,6 +107,7 @@ def inspect(folder: Path, *, asked: str = "", hub_id: str | None = None, revisio
     folder = folder.absolute()
     if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise _adapter(folder)
+    refuse_links(folder)
     config = read_config(folder)
     files = weight_files(folder)
     if (folder / "adapter_config.json").is_file():

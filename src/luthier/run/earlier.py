@@ -12,7 +12,7 @@ from luthier import config
 from luthier.data import DataOptions, leaks
 from luthier.data.splitting.leakage import TOLERATED
 from luthier.errors import DataError, LuthierError, ModelError, RunError
-from luthier.files import publish, read_json, read_jsonl, sha256_of
+from luthier.files import as_written, publish, read_json, read_jsonl, sha256_of
 from luthier.methods import METHODS
 from luthier.records import SPLITS, Answer, Fault, Finding, Row, content_hash
 from luthier.runs import RunFolder
@@ -122,7 +122,13 @@ def earlier_run(model: str, base: Path) -> Earlier | None:
         folder = RunFolder(place)
         if not (folder.model / "luthier.json").is_file():
             raise ModelError("this run has no model yet", where=str(place), fix=f"finish it: luthier resume {place}")
-        return Earlier(folder, read_json(folder.model / "luthier.json"))
+        settings = read_json(folder.model / "luthier.json")
+        with as_written(folder.model / "luthier.json"):
+            way = METHODS[settings["method"]["name"]]
+            way.Options(**settings["method"])
+            TASKS[settings["task"]["name"]].Options(**settings["task"])
+            dict(settings["state"])
+        return Earlier(folder, settings)
     return None
 
 

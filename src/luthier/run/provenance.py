@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.secrets import without_secrets
+
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "dtype": machine.dtype,
         "threads": machine.threads,
         "commit": _commit(),
-        "command": " ".join(["luthier", *sys.argv[1:]])
+        "command": without_secrets(" ".join(["luthier", *sys.argv[1:]]), shared=True)
         if Path(sys.argv[0]).name.startswith("luthier")
         else "luthier.train(...)",
         **versions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -18,6 +18,7 @@ from luthier.engine.chat.templates import NAMED
 from luthier.methods import METHODS
 from luthier.models.catalogue import MODELS
 from luthier.models.scratch import NEW
+from luthier.secrets import holds_secret
 from luthier.tasks import TASKS
 from luthier.training.options import TrainOptions
 
@@ -78,6 +79,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Recipe:
+        for place, text in _texts(self.model_dump(mode="json")):
+            if holds_secret(text):
+                raise ValueError(
+                    f"{place} holds a token or a password, and a recipe is kept with its run: leave it out, and put "
+                    "what a server asks for into the environment (HF_TOKEN)"
+                )
         why = refusal(self.task.name, self.method.name)
         if why:
             raise ValueError(why)
@@ -132,6 +139,19 @@ def _with_files(recipe: Recipe, base: Path) -> Recipe:
         if name and name not in NAMED and (base / name).is_file():
             recipe = recipe.model_copy(update={block: options.model_copy(update={key: str(base / name)})})
     return recipe
+
+
+def _texts(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a recipe, keys included, with its place."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield place, str(key)
+            yield from _texts(value, f"{place}.{key}".lstrip("."))
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _texts(value, place)
+    elif isinstance(tree, str):
+        yield place, tree
 
 
 STARTS = {"encoder": "minilm", "decoder": "smollm2-135m-instruct", "encoder-decoder": "google-t5/t5-small"}

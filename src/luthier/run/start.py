@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from luthier import config
-from luthier.errors import InputError, Interrupted, ResourceError, RunError
+from luthier.errors import InputError, Interrupted, ModelError, ResourceError, RunError
 from luthier.files import write_text
 from luthier.runs import RunFolder, find_run, new_run, newest_unfinished
+from luthier.secrets import without_secrets
 
 from .job import Job, Listener
 from .recipe import Recipe, read
@@ -113,6 +114,12 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                     where=str(folder.path),
                     fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
                 ) from None
-            folder.set_status("failed", error=str(error)[:2000])
+            folder.set_status("failed", error=without_secrets(str(error))[:2000])
+            if type(error).__name__ == "PanicException":  # how tokenizers tell that a pattern of theirs ran away
+                raise ModelError(
+                    f"its tokenizer broke on a row ({str(error)[:160]})",
+                    where=str(getattr(getattr(job, "source", None), "folder", recipe.model)),
+                    fix="use the model with the tokenizer of its authors, or another model",
+                ) from None
             raise
     return Run(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import DataError, RunError, did_you_mean
-from luthier.files import read_json, verified
+from luthier.files import as_written, read_json, verified
 from luthier.methods import METHODS
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS, Task, Work, make_task
@@ -123,12 +123,15 @@ class Tuned:
             raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
         verified(folder)
         settings = read_json(folder / SETTINGS)
-        kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
-        method = way(way.Options(**settings["method"]))
-        task = make_task(kind.Options(**settings["task"]), settings.get("kind", "encoder"), method, settings["state"])
+        with as_written(folder / SETTINGS):
+            kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
+            method = way(way.Options(**settings["method"]))
+            options, untuned_state = kind.Options(**settings["task"]), dict(settings["untuned_state"])
+            task = make_task(options, settings.get("kind", "encoder"), method, dict(settings["state"]))
+            saved = {name: str(settings["base"][name]) for name in ("folder", "name", "sha256")}
         keep_memory()
         machine = find_machine(dtype, home() / "machine.json")
-        base = _base(settings["base"]) if method.needs_base else None
+        base = _base(saved) if method.needs_base else None
 
         def build(source: Source, fresh: bool, /, **given: Any) -> nn.Module:
             return task.build(source, given, fresh=fresh)
@@ -143,7 +146,7 @@ class Tuned:
             tokenizer,
             machine,
             TOKEN_BUDGET[machine.device],
-            settings["untuned_state"],
+            untuned_state,
         )
 
     def answers(self, rows: Sequence[Row], progress: Progress | None = None, asked: bool = False) -> list[Answer]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luthier.errors import RunError
-from luthier.files import discard, publish, read_json, verified, write_json
+from luthier.files import COPY_AGAIN, as_written, discard, publish, read_json, verified, write_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _FILES = {"trained.safetensors", "optimizer.safetensors", "random.safetensors", "position.json"}
@@ -78,14 +79,34 @@ def load(path: Path) -> tuple[Position, dict[str, Tensor], dict[str, Tensor], di
     except TypeError as error:
         found = f"it was written by another version ({error})"
         raise RunError(found, where=str(path), fix="train again") from None
+    _check_kinds(position, path / "position.json")
     parts = ("trained", "optimizer", "random")
-    trained, optimizer, random = (load_file(path / f"{name}.safetensors") for name in parts)
+    trained, optimizer, random = (_tensors(path / f"{name}.safetensors") for name in parts)
     return position, trained, optimizer, random
 
 
 def trained_tensors(path: Path) -> dict[str, Tensor]:
     _verify(path)
-    return load_file(path / "trained.safetensors")
+    return _tensors(path / "trained.safetensors")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"it holds no tensors ({error})", where=str(path), fix=COPY_AGAIN) from None
+
+
+def _check_kinds(position: Position, place: Path) -> None:
+    """RunError unless every value is of the kind that `save` writes."""
+    with as_written(place):
+        for name, own in asdict(Position()).items():
+            value = getattr(position, name)
+            if name == "best_score" and value is None:
+                continue
+            kinds = (int, float) if isinstance(own, float) or own is None else (type(own),)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(own, bool)):
+                raise TypeError(f"{name} is {value!r}")
 
 
 def _verify(path: Path) -> None:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from luthier.secrets import without_secrets
+
 from .events import Event, Scored, Step
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ class Trackers:
             call()
         except Exception as error:  # whatever a tracking service does, training goes on
             self.broken = True
-            log.warning("tracking stopped (%s); the run goes on, its numbers are in events.jsonl", error)
+            said = without_secrets(str(error))
+            log.warning("tracking stopped (%s); the run goes on, its numbers are in events.jsonl", said)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

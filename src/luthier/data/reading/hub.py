@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class HubSource:
 def parse_hub(source: str) -> HubSource | None:
     """The parts of a hub dataset's name, or None if this cannot be one."""
     match = _ID.fullmatch(source)
-    return HubSource(**match.groupdict()) if match else None
+    return HubSource(**match.groupdict()) if match and ".." not in source else None
 
 
 def open_hub(source: HubSource, given: str, split: str | None = None) -> Any:
@@ -42,13 +43,11 @@ def open_hub(source: HubSource, given: str, split: str | None = None) -> Any:
 
     Code in the dataset's repository is never run. Raises DataError where it cannot be had, saying why.
     """
-    # Our own offline switch must bind libraries we call as well; they read theirs when first imported.
-    if os.environ.get("LUTHIER_OFFLINE") == "1":
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import datasets
 
     try:
-        found = datasets.load_dataset(source.name, source.config, revision=source.revision)
+        with _switched_off():
+            found = datasets.load_dataset(source.name, source.config, revision=source.revision)
     except Exception as error:  # the hub's client raises dozens of kinds; each means "not to be had"
         problem = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
@@ -60,6 +59,26 @@ def open_hub(source: HubSource, given: str, split: str | None = None) -> Any:
     if not hasattr(found, "keys"):
         return found
     return found[_pick_split(sorted(found.keys()), split or source.split, given)]
+
+
+@contextlib.contextmanager
+def _switched_off() -> Iterator[None]:
+    """Inside, our own offline switch binds the libraries that we call: they read theirs once, when first imported."""
+    if os.environ.get("LUTHIER_OFFLINE", "").strip().lower() not in ("1", "true", "yes", "on"):
+        yield
+        return
+    import datasets.config
+    import huggingface_hub.constants
+
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    for place in places:
+        place.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before):
+            place.HF_HUB_OFFLINE = value
 
 
 def _pick_split(names: list[str], wanted: str | None, given: str) -> str:

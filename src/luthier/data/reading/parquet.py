@@ -11,6 +11,7 @@ from ...errors import DataError
 from .raw import Raw
 
 _BATCH = 4096
+_SWELLS, _SMALL = 200, 64_000_000  # a column may be so many times its bytes in the file, or so many bytes large
 
 
 def read_parquet(path: Path, name: str) -> Iterator[Raw]:
@@ -20,12 +21,18 @@ def read_parquet(path: Path, name: str) -> Iterator[Raw]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path) as about:
+            _refuse_bomb(about.metadata, name)
+            kinds = (pa.string(), pa.large_string())
+            texts = [field.name for field in about.schema_arrow if field.type in kinds]
+        # As a dictionary a text that stands in a thousand rows is in memory once, as it is in the file.
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             names = label_names(file.schema_arrow.metadata or {})
             for batch in file.iter_batches(batch_size=_BATCH):
-                for values in batch.to_pylist():
+                columns = [_values(column) for column in batch.columns]
+                for cells in zip(*columns):
                     number += 1
-                    yield Raw(number, named(values, names))
+                    yield Raw(number, named(dict(zip(batch.schema.names, cells)), names))
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
@@ -33,6 +40,31 @@ def read_parquet(path: Path, name: str) -> Iterator[Raw]:
             where=name,
             fix="fetch or export it again",
         ) from None
+
+
+def _refuse_bomb(metadata: Any, name: str) -> None:
+    """DataError for a file that unpacks to far more than any table's."""
+    for group in range(metadata.num_row_groups):
+        for place in range(metadata.num_columns):
+            column = metadata.row_group(group).column(place)
+            packed, whole = column.total_compressed_size, column.total_uncompressed_size
+            if whole > _SMALL and whole > _SWELLS * packed:
+                raise DataError(
+                    f'the column "{column.path_in_schema}" holds {whole:,} bytes packed into {packed:,}',
+                    where=name,
+                    fix="look at the file: no rows are that much alike",
+                )
+
+
+def _values(column: Any) -> list[Any]:
+    """A column of a batch as Python values; equal texts of a dictionary are one and the same."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    used = column.indices.unique().drop_null()
+    known = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist()))
+    return [known.get(index) for index in column.indices.to_pylist()]
 
 
 def label_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

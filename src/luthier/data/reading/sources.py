@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ SUFFIXES = {
     **dict.fromkeys((".conll", ".conll2003", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".ner"), "conll"),
 }
 _TEXTS = (".txt", ".text", ".md", ".markdown")
+MOST_FILES = 100_000  # that a pattern may match
 _ONE_TEXT = (".md", ".markdown")  # never one row a line
 
 
@@ -66,7 +67,19 @@ def resolve(source: str | list[str], base: Path | None, split: str | None) -> tu
             found += _pattern(given, base, split)
         else:
             found.append(_hub_or_missing(given, base))
+    for item in found:
+        _refuse_odd(item)
     return list({(item.name, item.label): item for item in found}.values()), notes
+
+
+def _refuse_odd(item: Found) -> None:
+    """DataError for what has no end, or is gone once it was read: a file is read twice, to look at it and for rows."""
+    try:
+        odd = item.hub is None and not item.path.is_file()
+    except OSError:
+        odd = True
+    if odd:
+        raise DataError("this is a pipe, a device or a socket, not a file", where=item.given, fix="save the rows first")
 
 
 def splits_in(source: str | list[str], base: Path | None = None) -> tuple[str, ...]:
@@ -168,15 +181,47 @@ def _about(path: Path) -> bool:
 def _pattern(given: str, base: Path | None, split: str | None) -> list[Found]:
     places = [base / given, Path(given)] if base is not None and not Path(given).is_absolute() else [Path(given)]
     for place in places:
-        # Path.glob refuses absolute patterns, and a pattern may well be one.
-        paths = [Path(p) for p in sorted(glob.glob(str(place), recursive=True))]  # noqa: PTH207
-        paths = [p for p in paths if p.is_file()]
+        paths = _matching(place)
         if paths:
             return [Found(str(p), p, whole=p.suffix.lower() in _ONE_TEXT) for p in paths]
     hub = parse_hub(given)
     if hub is not None:
         return [Found(given, Path(given), hub=hub)]
     raise DataError("no file matches this pattern", where=given, fix="see what is there with: ls")
+
+
+def _matching(place: Path) -> list[Path]:
+    """The files that a pattern names, hidden ones left out. `**` enters no links: two of them can make a maze."""
+    if "**" not in place.parts:
+        return [p for p in map(Path, sorted(glob.glob(str(place)))) if p.is_file()]  # noqa: PTH207, absolute ones too
+    fixed = place.parts[: place.parts.index("**")]
+    if any(mark in part for part in fixed for mark in "*?["):
+        starts = [Path(p) for p in sorted(glob.glob(str(Path(*fixed))))]  # noqa: PTH207
+    else:
+        starts = [Path(*fixed)]
+    inner = "/".join([*place.parts[len(fixed) :], *(["*"] if place.parts[-1] == "**" else [])])
+    found, seen = [], 0
+    for start in starts:
+        for path in _walked(start, inner):
+            seen += 1
+            if seen > MOST_FILES:
+                raise DataError(
+                    f"it matches more than {MOST_FILES:,} files and folders",
+                    where=str(place),
+                    fix="name a folder nearer",
+                )
+            if not any(part.startswith(".") for part in path.relative_to(start).parts) and path.is_file():
+                found.append(path)
+    return sorted(found)
+
+
+def _walked(start: Path, pattern: str) -> Iterator[Path]:
+    try:
+        yield from start.glob(pattern)
+    except OSError as error:
+        raise DataError(
+            f"it cannot be looked through ({error.strerror or error})", where=str(start), fix="name a folder nearer"
+        ) from None
 
 
 def _hub_or_missing(given: str, base: Path | None) -> Found:

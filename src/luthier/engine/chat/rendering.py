@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from luthier.errors import LuthierError
+from luthier.secrets import is_secret_name
 
 PROCESS = "luthier.engine.chat.template_process"
 SECONDS = 2.0  # of computing, for one dialog
@@ -93,12 +94,13 @@ class _Process:
     def _start(self) -> subprocess.Popen[bytes]:
         self._replies = queue.SimpleQueue()
         paths = os.pathsep.join(path for path in sys.path if path)
+        kept = {name: value for name, value in os.environ.items() if not is_secret_name(name)}
         running = subprocess.Popen(
             [sys.executable, "-m", PROCESS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            env={**kept, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
             start_new_session=True,  # Ctrl-C is for this process to answer
         )
         self._running, self._owner = running, os.getpid()

@@ -12,9 +12,10 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-MEMORY = 2 * 1024**3  # bytes of address space: a template that asks for more gets MemoryError
+MEMORY = 256 * 1024**2  # bytes beyond what the process begins with: a template that asks for more gets MemoryError
 LARGEST = 1_000_000  # characters of all texts of one request
 
 
@@ -34,7 +35,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
                 **request["tokens"],
             )
         except MemoryError:
-            return {"error": f"it asks for more than {MEMORY // 1024**3} GB of memory"}
+            return {"error": f"it asks for more than {MEMORY // 1024**2} MB of memory"}
         except RecursionError:
             return {"error": "it calls itself without end"}
         except Exception as error:
@@ -57,10 +58,12 @@ def limit_computing(seconds: float) -> None:
 
 def limit_memory() -> None:
     """Not every system can; then what takes too much is stopped for taking too long."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with contextlib.suppress(ImportError, OSError, ValueError, IndexError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def main() -> None:
