@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 # Script, page, what --try adds to make it small.
 BENCHMARKS = {
     "startup": ("startup.py", "startup.md", ""),
+    "million": ("trust/million.py", "trust/million.md", "--sizes 20000 --with-test 20000"),
     "speed": ("question_answering.py --speed", "question-answering.md", "--rows 24 --repeats 1"),
     "memory": ("question_answering.py --memory", "question-answering.md", "--rows 48"),
     "ablation": ("question_answering.py --ablation", "question-answering.md", "--rows 24 --repeats 1"),

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 
-import outbound
 import pytest
+
+import outbound
 
 ELSEWHERE = "203.0.113.7"  # an address for examples, which nobody has
 

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1] / "src")]
+sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parents[1] / name) for name in ("tests", "tests/data", "src"))]
 
 from bars import Bar, hold  # noqa: E402
 
-BARS = ("equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks")
+BARS = ("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks")
 
 
 def bar(name: str) -> Bar:

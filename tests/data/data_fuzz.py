@@ -1,7 +1,7 @@
-"""An import fuzzer: files with planted faults, and a ledger of where they are.
+"""An import fuzzer: files with planted faults, and a ledger of where they are and what stands there.
 
-Every builder returns (file, ledger, clean, form): the ledger has (physical line, field, code) for each
-planted fault, `clean` is the number of rows that must be kept.
+Every builder of BUILDERS takes (folder, seed) and gives a Fuzzed: the file, a Plant for each broken row, and what
+each of the other rows must be kept as. One broken row holds one fault.
 """
 
 from __future__ import annotations
@@ -10,16 +10,98 @@ import csv
 import io
 import json
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data_forms import CLASSIFICATION, QA, prose
+from data_forms import prose
 
 from luthier.records import Form
+from luthier.tasks import TASKS
 
-Ledger = list[tuple[int, str, str]]
-Planted = tuple[Path, Ledger, int, Form]
+NUM = 130  # rows of a file
+HUGE = 10_600_000  # characters: more than are held of any line
+Place = tuple[int, int]  # line, and the number of the row where several share the line (else 0)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A broken row: its place, field and code, the value that must be told, words that the remedy must offer."""
+
+    line: int
+    field: str
+    code: str
+    value: Any = None
+    offers: str = ""
+    row: int = 0
+
+    @property
+    def place(self) -> Place:
+        return self.line, self.row
+
+
+@dataclass
+class Fuzzed:
+    """A file for a task with these settings; `clean` has the fields that each good row must be kept with."""
+
+    path: Path
+    task: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    plants: list[Plant] = field(default_factory=list)
+    clean: dict[Place, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.task, tuple(self.settings.items()))
+
+
+@cache
+def form_of(task: str, settings: tuple[tuple[str, Any], ...]) -> Form:
+    kind = TASKS[task]
+    return kind(kind.Options(name=task, **dict(settings))).form
+
+
+class Sheet:
+    """A text file as it is put together, line by line; several lines may be one row."""
+
+    def __init__(self, rng: random.Random, folder: Path, name: str, task: str, **settings: Any) -> None:
+        self.rng, self.made = rng, Fuzzed(folder / name, task, settings)
+        self.lines: list[str] = []
+        self.next = 1  # the physical line that comes next
+        self.stray = False  # whether there are bytes that are no UTF-8, as "\udcXX"
+
+    def add(self, text: str) -> None:
+        self.lines.append(text)
+        self.next += 1 + len(re.findall(r"\r\n|\r|\n", text))
+
+    def keep(self, text: str, /, **fields: Any) -> None:
+        self.made.clean[self.next, 0] = fields
+        self.add(text)
+
+    def plant(self, text: str, field: str, code: str, value: Any, offers: str = "") -> None:
+        self.made.plants.append(Plant(self.next, field, code, value, offers))
+        self.stray = self.stray or any("\udc80" <= sign <= "\udcff" for sign in text)
+        self.add(text)
+
+    def written(self, ends: Sequence[str] = ("\n", "\r\n", "\r"), wide: bool = True) -> Fuzzed:
+        """Line ends of one kind or mixed, with or without the last one, in any encoding that is read."""
+        kinds = [self.rng.choice(ends)] if self.rng.random() < 0.5 else list(ends)
+        parts: list[str] = []
+        for line in self.lines:
+            # Between "\r" and "\n" an empty line would be none: the two are one line end.
+            follows = not line and parts and parts[-1] == "\r"
+            parts += [line, "\r" if follows else self.rng.choice(kinds)]
+        text = "".join(parts)
+        if self.rng.random() < 0.5:
+            text = text.removesuffix("\n").removesuffix("\r")
+        encodings = ["utf-8", "utf-8-sig", *(["utf-16", "utf-16-le", "utf-16-be", "utf-32"] if wide else [])]
+        encoding = self.rng.choice(encodings[:2] if self.stray else encodings)
+        self.made.path.write_bytes(text.encode(encoding, "surrogateescape" if self.stray else "strict"))
+        return self.made
+
 
 # Values no text may have, as JSON writes them, with the code that must be reported.
 BAD_TEXTS: list[tuple[str, str]] = [
@@ -33,6 +115,7 @@ BAD_TEXTS: list[tuple[str, str]] = [
     ('"  \\t "', "empty-text"),
     ('"a\\u0000b"', "nul-byte"),
     ('"half \\ud83d of it"', "lone-surrogate"),
+    ('"caf\udce9 noir"', "bad-encoding"),
     ("NaN", "not-a-number"),
     ("-Infinity", "not-a-number"),
     ('"' + "x" * 300_000 + '"', "too-large"),
@@ -43,6 +126,8 @@ BAD_LABELS = [
     ('""', "missing-label"),
     ('["a","b"]', "wrong-type"),
     ("0.5", "wrong-type"),
+    ("Infinity", "not-a-number"),
+    ('"\\u0000"', "nul-byte"),
 ]
 # Whole lines that are no row: no field can be named.
 BAD_LINES: list[tuple[str, str]] = [
@@ -50,9 +135,13 @@ BAD_LINES: list[tuple[str, str]] = [
     ('{"text": "a" "label": "pos"}', "bad-json"),
     ("not json at all", "bad-json"),
     ('{"text": "a", "label": "pos"} trailing', "bad-json"),
+    ('{"text": "a", "label": "pos",}', "bad-json"),
+    ("{'text': 'a', 'label': 'pos'}", "bad-json"),
+    ('\ufeff{"text": "a", "label": "pos"}', "bad-json"),
     ("[1, 2]", "wrong-type"),
     ('"just text"', "wrong-type"),
     ('{"text": "' + "y" * 1_100_000 + '", "label": "pos"}', "too-large"),
+    ('{"text": "' + "z" * HUGE + '", "label": "pos"}', "too-large"),
     ('{"text": ' + "[" * 100_000 + "]" * 100_000 + ', "label": "pos"}', "too-deep"),
     ('{"text": "a", "label": ' + "1" * 5000 + "}", "bad-json"),
 ]
@@ -74,232 +163,187 @@ def clean_text(rng: random.Random) -> str:
     return prose(rng, rng.randrange(4, 9)) + rng.choice(extras)
 
 
-def json_lines(folder: Path, seed: int, num: int = 240) -> Planted:
-    rng = random.Random(seed)
-    lines: list[str] = []
-    ledger: Ledger = []
-    clean = 0
-    plants = _shuffled(rng, num)
-    for i in range(num):
-        if rng.random() < 0.1:
-            lines.append(rng.choice(["", "  ", "\t"]))
-        line, text = len(lines) + 1, json.dumps(clean_text(rng), ensure_ascii=rng.random() < 0.5)
-        plant = plants.get(i)
-        if plant is None:
-            lines.append(f'{{"text": {text}, "label": "{rng.choice(["pos", "neg"])}", "n": {i}}}')
-            clean += 1
-            continue
-        kind, (value, code) = plant
-        if kind == "text":
-            lines.append(f'{{"text": {value}, "label": "pos"}}')
-            ledger.append((line, "text", code))
-        elif kind == "label":
-            lines.append(f'{{"text": {text}, "label": {value}}}')
-            ledger.append((line, "label", code))
-        elif kind == "key":
-            lines.append(f'{{"text": {text}, "label": "pos", "label": "neg"}}')
-            ledger.append((line, "label", "duplicate-key"))
-        else:
-            lines.append(value)
-            ledger.append((line, "", code))
-    end = rng.choice(["\n", "\r\n"])
-    path = folder / f"fuzz{seed}.jsonl"
-    encoding = rng.choice(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-    path.write_bytes((end.join(lines) + rng.choice(["", end])).encode(encoding))
-    return path, ledger, clean, CLASSIFICATION
+def dumps(rng: random.Random, value: Any) -> str:
+    """JSON, escaped or not; half characters can only stand escaped in a file."""
+    plain = json.dumps(value, ensure_ascii=False)
+    return plain if rng.random() < 0.5 and not re.search("[\ud800-\udfff]", plain) else json.dumps(value)
 
 
-def _shuffled(rng: random.Random, num: int) -> dict[int, tuple[str, tuple[str, str]]]:
+def places(rng: random.Random, num: int, plants: Sequence[Any], first: int = 8) -> dict[int, Any]:
+    """Which rows are broken, and how; the first ones stay clean, so that the format can be told."""
+    return dict(zip(rng.sample(range(first, num), len(plants)), plants))
+
+
+def _plants(rng: random.Random) -> dict[int, tuple[str, tuple[str, str]]]:
     plants: list[tuple[str, tuple[str, str]]] = [("text", bad) for bad in BAD_TEXTS]
-    plants += [("label", bad) for bad in BAD_LABELS] + [("line", bad) for bad in BAD_LINES] + [("key", ("", ""))]
-    # The first rows stay clean, so that the format can be told.
-    return dict(zip(rng.sample(range(8, num), len(plants)), plants))
+    plants += [("label", bad) for bad in BAD_LABELS] + [("line", bad) for bad in BAD_LINES]
+    plants += [("key", ("label", "duplicate-key")), ("lost", ("text", "missing-field"))]
+    plants += [("lost", ("label", "missing-label"))]
+    return places(rng, NUM, plants)
 
 
-def json_array(folder: Path, seed: int, num: int = 200) -> Planted:
+def _broken(kind: str, value: str, code: str, text: str) -> tuple[str, str, Any]:
+    """(the row, the field, the value) of a plant of `_plants`."""
+    rest = {"text": text, "label": '"pos"'}
+    if kind == "line":
+        return value, "", value
+    if kind == "key":
+        return f'{{"text": {text}, "label": "pos", "label": "neg"}}', "label", "label"
+    if kind == "lost":
+        del rest[value]
+        return "{" + ", ".join(f'"{k}": {v}' for k, v in rest.items()) + "}", value, None
+    rest[kind] = value
+    return "{" + ", ".join(f'"{k}": {v}' for k, v in rest.items()) + "}", kind, json.loads(value)
+
+
+def json_lines(folder: Path, seed: int) -> Fuzzed:
+    rng = random.Random(seed)
+    sheet = Sheet(rng, folder, f"fuzz{seed}.jsonl", "classification")
+    plants = _plants(rng)
+    for i in range(NUM):
+        if rng.random() < 0.1:
+            sheet.add(rng.choice(["", "  ", "\t"]))
+        text, label = clean_text(rng), rng.choice(["pos", "neg"])
+        if i not in plants:
+            written = dumps(rng, text)
+            sheet.keep(f'{{"text": {written}, "label": "{label}", "n": {i}}}', text=text, label=label, n=i)
+            continue
+        kind, (value, code) = plants[i]
+        row, name, told = _broken(kind, value, code, dumps(rng, text))
+        sheet.plant(row, name, code, told)
+    return sheet.written()
+
+
+def json_array(folder: Path, seed: int) -> Fuzzed:
     """An array with a row on each line, some rows spread over several."""
     rng = random.Random(seed)
-    out, ledger, clean, line = ["["], [], 0, 2
-    plants = _shuffled(rng, num)
-    for i in range(num):
-        comma = "," if i < num - 1 else ""
-        text = json.dumps(clean_text(rng))
-        plant = plants.get(i)
-        row = f'{{"text": {text}, "label": "pos"}}'
-        if plant is None:
-            clean += 1
+    sheet = Sheet(rng, folder, f"fuzz{seed}.json", "classification")
+    plants = _plants(rng)
+    sheet.add("[")
+    for i in range(NUM):
+        comma = "," if i < NUM - 1 else ""
+        text, label = clean_text(rng), rng.choice(["pos", "neg"])
+        written = dumps(rng, text)
+        if i not in plants:
+            row = f'  {{"text": {written}, "label": "{label}"}}'
             if seed % 2 and rng.random() < 0.3:
-                row = f'{{\n    "text": {text},\n    "label": "neg"\n  }}'
-        else:
-            kind, (value, code) = plant
-            field = kind if kind in ("text", "label") else ""
-            if kind == "text":
-                row = f'{{"text": {value}, "label": "pos"}}'
-            elif kind == "label":
-                row = f'{{"text": {text}, "label": {value}}}'
-            elif kind == "key":
-                row, field, code = f'{{"text": {text}, "label": 1, "label": 2}}', "label", "duplicate-key"
-            else:
-                row = value
-            ledger.append((line, field, code))
-        out.append(f"  {row}{comma}")
-        line += row.count("\n") + 1
-    out.append("]")
-    path = folder / f"fuzz{seed}.json"
-    path.write_bytes("\n".join(out).encode(rng.choice(["utf-8", "utf-8-sig", "utf-16"])))
-    return path, ledger, clean, CLASSIFICATION
+                row = f'  {{\n    "text": {written},\n    "label": "{label}"\n  }}'
+            sheet.keep(row + comma, text=text, label=label)
+            continue
+        kind, (value, code) = plants[i]
+        row, name, told = _broken(kind, value, code, written)
+        sheet.plant(f"  {row}{comma}", name, code, told)
+    sheet.add("]")
+    return sheet.written(ends=("\n", "\r\n"))
 
 
-def table(folder: Path, seed: int, num: int = 240) -> Planted:
+def one_line(folder: Path, seed: int) -> Fuzzed:
+    """JSON without line breaks: a row is known by its number alone."""
     rng = random.Random(seed)
-    delimiter = rng.choice([",", ";", "\t", "|"])
-    end = rng.choice(["\n", "\r\n"])
-    ledger: Ledger = []
-    clean, line = 0, 2
-    out = [delimiter.join(["id", "text", "label"]) + end]
-    kinds = ["short", "long", "empty", "nul", "label", "quote", "large"] * 3
-    plants = dict(zip(rng.sample(range(6, num - 1), len(kinds)), kinds))
-    for i in range(num):
-        text = clean_text(rng)
+    made = Fuzzed(folder / f"line{seed}.json", "classification")
+    bad = [("text", value) for value in BAD_TEXTS if "\udce9" not in value[0]] + [("label", v) for v in BAD_LABELS]
+    plants = places(rng, NUM, bad)
+    rows = []
+    for i in range(NUM):
+        text, label = clean_text(rng), rng.choice(["pos", "neg"])
+        if i in plants:
+            kind, (value, code) = plants[i]
+            row, name, told = _broken(kind, value, code, dumps(rng, text))
+            made.plants.append(Plant(1, name, code, told, row=i + 1))
+        else:
+            row = json.dumps({"text": text, "label": label}, ensure_ascii=False)
+            made.clean[1, i + 1] = {"text": text, "label": label}
+        rows.append(row)
+    whole = "[" + ",".join(rows) + "]"
+    if seed % 2:
+        whole = '{"version": 1, "data": ' + whole + "}"
+    made.path.write_text(whole, "utf-8")
+    return made
+
+
+def table(folder: Path, seed: int) -> Fuzzed:
+    rng = random.Random(seed)
+    cut = rng.choice([",", ";", "\t", "|"])
+    sheet = Sheet(rng, folder, f"fuzz{seed}.{'tsv' if cut == chr(9) else 'csv'}", "classification")
+    sheet.add(cut.join(["id", "text", "label"]))
+    kinds = ["short", "long", "empty", "nul", "label", "quote", "junk", "large", "stray"] * 3 + ["huge"]
+    plants = places(rng, NUM - 1, kinds)
+    for i in range(NUM):
+        text, label = clean_text(rng), rng.choice(["pos", "neg"])
         if rng.random() < 0.2:
-            text += "\nsecond line\n\nfourth"
+            text += rng.choice(["\nsecond line\n\nfourth", "\r\nsecond", "\rthird"])
+        cells = [str(i), text, label]
         kind = plants.get(i)
-        cells = [str(i), text, rng.choice(["pos", "neg"])]
         if kind is None:
-            clean += 1
-        elif kind == "short":
-            cells = cells[:2]
-            ledger.append((line, "", "ragged-row"))
-        elif kind == "long":
-            cells += ["more", "and more"]
-            ledger.append((line, "", "ragged-row"))
-        elif kind == "empty":
-            cells[1] = rng.choice(["", "   "])
-            ledger.append((line, "text", "empty-text"))
-        elif kind == "nul":
-            cells[1] = "a\x00b"
-            ledger.append((line, "text", "nul-byte"))
-        elif kind == "large":
-            cells[1] = "z" * 300_000
-            ledger.append((line, "text", "too-large"))
-        elif kind == "label":
-            cells[2] = ""
-            ledger.append((line, "label", "missing-label"))
-        written = _cells(cells, delimiter, end)
-        if kind == "quote":
-            written = f'{i}{delimiter}"never closed {delimiter}pos{end}'
-            ledger.append((line, "", "unclosed-quote"))
-        out.append(written)
-        line += len(written.splitlines()) if "\u2028" not in written else written.count("\n")
+            sheet.keep(_cells(cells, cut), id=str(i), text=text, label=label)
+        else:
+            _spoil(sheet, kind, cells, cut)
         if rng.random() < 0.05:
-            out.append(end)
-            line += 1
-    path = folder / f"fuzz{seed}.{'tsv' if delimiter == chr(9) else 'csv'}"
-    path.write_bytes("".join(out).encode(rng.choice(["utf-8", "utf-8-sig", "utf-16-le"])))
-    return path, ledger, clean, CLASSIFICATION
+            sheet.add("")
+    return sheet.written()
 
 
-def _cells(cells: list[str], delimiter: str, end: str) -> str:
+def _spoil(sheet: Sheet, kind: str, cells: list[str], cut: str) -> None:
+    """A broken record of a table."""
+    if kind in ("short", "long"):
+        cells = cells[:2] if kind == "short" else [*cells, "more", "and more"]
+        sheet.plant(_cells(cells, cut), "", "ragged-row", " | ".join(cells))
+    elif kind in ("quote", "junk"):
+        line = f'{cells[0]}{cut}"never closed {cut}pos' if kind == "quote" else f'{cells[0]}{cut}"all" said{cut}pos'
+        sheet.plant(line, "", "unclosed-quote", line)
+    elif kind == "label":
+        sheet.plant(_cells([*cells[:2], ""], cut), "label", "missing-label", "")
+    elif kind == "huge":
+        line = _cells([cells[0], "z" * HUGE, "pos"], cut)
+        sheet.plant(line, "", "too-large", line)
+    else:
+        bad = {"empty": "   ", "nul": "a\x00b", "large": "z" * 300_000, "stray": "caf\udce9 noir"}[kind]
+        code = {"empty": "empty-text", "nul": "nul-byte", "large": "too-large", "stray": "bad-encoding"}[kind]
+        sheet.plant(_cells([cells[0], bad, cells[2]], cut), "text", code, bad)
+
+
+def _cells(cells: list[str], delimiter: str) -> str:
     out = io.StringIO(newline="")
-    csv.writer(out, delimiter=delimiter, lineterminator=end).writerow(cells)
-    return out.getvalue()
+    csv.writer(out, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n")
 
 
-def parquet(folder: Path, seed: int, num: int = 240) -> Planted:
+def parquet(folder: Path, seed: int) -> Fuzzed:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rng = random.Random(seed)
-    texts: list[str | None] = [clean_text(rng) for _ in range(num)]
-    labels: list[str | None] = [rng.choice(["pos", "neg"]) for _ in range(num)]
-    ledger: Ledger = []
-    places = rng.sample(range(num), 24)
-    for i, place in enumerate(places):
-        if i % 4 == 0:
-            texts[place] = None
-            ledger.append((place + 1, "text", "wrong-type"))
-        elif i % 4 == 1:
-            texts[place] = " \n"
-            ledger.append((place + 1, "text", "empty-text"))
-        elif i % 4 == 2:
-            labels[place] = None
-            ledger.append((place + 1, "label", "missing-label"))
+    made = Fuzzed(folder / f"fuzz{seed}.parquet", "classification")
+    bad: list[tuple[str, Any, str]] = [
+        ("text", None, "wrong-type"),
+        ("text", " \n", "empty-text"),
+        ("text", "", "empty-text"),
+        ("text", "a\x00", "nul-byte"),
+        ("text", "w" * 300_000, "too-large"),
+        ("text", "w" * HUGE, "too-large"),
+        ("label", None, "missing-label"),
+        ("label", " ", "missing-label"),
+        ("label", "\x00", "nul-byte"),
+    ]
+    plants = places(rng, NUM, bad * 2, first=0)
+    rows: list[dict[str, Any]] = []
+    for i in range(NUM):
+        rows.append({"text": clean_text(rng), "label": rng.choice(["pos", "neg"]), "n": i})
+        if i in plants:
+            name, value, code = plants[i]
+            rows[-1][name] = value
+            made.plants.append(Plant(i + 1, name, code, value))
         else:
-            texts[place] = "a\x00"
-            ledger.append((place + 1, "text", "nul-byte"))
-    path = folder / f"fuzz{seed}.parquet"
-    pq.write_table(pa.table({"text": texts, "label": labels}), path)
-    return path, ledger, num - len(places), CLASSIFICATION
+            made.clean[i + 1, 0] = dict(rows[-1])
+    pq.write_table(pa.Table.from_pylist(rows), made.path, row_group_size=rng.choice([7, 50, 1000]))
+    return made
 
 
-def squad(folder: Path, seed: int, num_paragraphs: int = 30) -> Planted:
-    """A pretty-printed nested file; every question is broken in one of eight ways or not at all."""
-    rng = random.Random(seed)
-    ledger: Ledger = []
-    paragraphs = []
-    broken: dict[str, tuple[str, str]] = {}
-    clean = 0
-    for p in range(num_paragraphs):
-        words = [clean_text(rng) for _ in range(5)] + [f"unique{p}x{q}" for q in range(8)]
-        rng.shuffle(words)
-        context = " ".join(words) + "."
-        questions = []
-        for q in range(8):
-            answer = f"unique{p}x{q}"
-            row: dict[str, Any] = {
-                "id": f"{p}-{q}",
-                "question": f"which is {q} of {p}?",
-                "answers": [{"text": answer, "answer_start": context.index(answer)}],
-                "is_impossible": False,
-            }
-            if rng.random() < 0.2:
-                kind = rng.randrange(len(SPAN_FAULTS))
-                broken[row["id"]] = SPAN_FAULTS[kind](row, context)
-            else:
-                clean += 1
-            questions.append(row)
-        paragraphs.append({"context": context, "qas": questions})
-    data = {"version": "v2.0", "data": [{"title": "T", "paragraphs": paragraphs}]}
-    text = json.dumps(data, indent=1, ensure_ascii=False)
-    for i, line in enumerate(text.split("\n"), 1):
-        if '"id": "' in line:
-            plant = broken.get(line.split('"')[3])
-            if plant:
-                ledger.append((i - 1, *plant))  # the question's object begins on the line above its id
-    path = folder / f"squad{seed}.json"
-    path.write_text(text, "utf-8")
-    assert len(broken) == len(ledger) > 10
-    return path, ledger, clean, QA
-
-
-def _set(path: str, value: Any, code: str) -> Callable[[dict[str, Any], str], tuple[str, str]]:
-    def plant(row: dict[str, Any], context: str) -> tuple[str, str]:
-        row["answers"][0][path] = value(row["answers"][0]) if callable(value) else value
-        return f"answers[0].{path}", code
-
-    return plant
-
-
-def _impossible(row: dict[str, Any], context: str) -> tuple[str, str]:
-    row["is_impossible"] = True
-    return "is_impossible", "impossible-with-answers"
-
-
-def _no_question(row: dict[str, Any], context: str) -> tuple[str, str]:
-    row["question"] = None
-    return "question", "wrong-type"
-
-
-SPAN_FAULTS: list[Callable[[dict[str, Any], str], tuple[str, str]]] = [
-    _set("answer_start", lambda a: a["answer_start"] + 1, "offset"),
-    _set("answer_start", lambda a: -1, "offset"),
-    _set("answer_start", lambda a: a["answer_start"] + 0.5, "offset"),
-    _set("answer_start", lambda a: 10**9, "offset"),
-    _set("answer_start", lambda a: str(a["answer_start"]), "wrong-type"),
-    _set("text", lambda a: a["text"].upper(), "answer-not-in-context"),
-    _set("text", "nowhere to be found", "answer-not-in-context"),
-    _set("text", 7, "wrong-type"),
-    _impossible,
-    _no_question,
-]
-BUILDERS = {"jsonl": json_lines, "json": json_array, "table": table, "parquet": parquet, "squad": squad}
+Builder = Callable[[Path, int], Fuzzed]
+BUILDERS: dict[str, Builder] = {
+    "jsonl": json_lines,
+    "json": json_array,
+    "json-one-line": one_line,
+    "table": table,
+    "parquet": parquet,
+}

@@ -166,6 +166,16 @@ def test_parts_weights_and_names(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl", [learned]).rows[0]["answer_turn"] == {"weight": 1.0}
 
 
+def test_a_prompt_that_is_null_is_no_empty_text(tmp_path: Path) -> None:
+    """It is told as what it is, in a prompt as in an instruction or an answer."""
+    good = {"prompt": "ask", "completion": "say"}
+    loaded = read(tmp_path / "a.jsonl", [good, {**good, "prompt": None}, {**good, "prompt": ""}])
+    assert [(f.line, f.code, f.field) for f in loaded.errors] == [
+        (2, "wrong-type", "prompt"),
+        (3, "empty-text", "prompt"),
+    ]
+
+
 def test_tools(tmp_path: Path) -> None:
     call = {"name": "add", "arguments": {"a": 1}}
     as_turn = {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]}

@@ -370,6 +370,31 @@ def test_what_is_no_data(name: str, content: bytes, said: str, tmp_path: Path) -
         load(str(tmp_path / name), CLASSIFICATION)
 
 
+def test_a_bad_file_among_many_texts_is_one_bad_row(tmp_path: Path) -> None:
+    """Of a folder whose files are rows an empty file costs itself, not all the others."""
+    for label in ("pos", "neg"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            (tmp_path / label / f"{i}.txt").write_text(f"{label} {i}")
+    bad = {"pos/3.txt": (b"", "empty-text"), "neg/3.txt": (b"\n \n", "empty-text")}
+    bad["neg/4.txt"] = (b"%PDF-1", "bad-encoding")
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    loaded = load(str(tmp_path), CLASSIFICATION)
+    told = {fault.file: (fault.code, fault.line) for fault in loaded.errors}
+    assert told == {str(tmp_path / name): (code, 1) for name, (_, code) in bad.items()}
+    assert (loaded.read, len(loaded.rows)) == (9, 6)
+    assert all("expected" in fault.message and fault.fix for fault in loaded.errors)
+
+
+def test_one_line_that_holds_several_lists_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "lists.json"
+    path.write_text('{"a": [{"text": "x", "label": "p"}], "b": [{"text": "y", "label": "q"}]}')
+    with pytest.raises(DataError, match="several lists") as caught:
+        load(str(path), CLASSIFICATION)
+    assert caught.value.where == str(path)
+
+
 def test_missing_files_name_the_nearest(tmp_path: Path) -> None:
     write_lines(tmp_path / "helpline.jsonl", ROWS)
     with pytest.raises(DataError, match=r"did you mean .*helpline\.jsonl"):

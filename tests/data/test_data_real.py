@@ -44,7 +44,7 @@ def test_wnut17(name: str, num: int) -> None:
 def test_wnut17_types_are_in_every_split() -> None:
     rows = load(str(real("wnut17_train.conll")), TAGS).rows
     done = split(rows, TAGS, validation=0.1, test=0.1)
-    parts = {name: done.rows(rows, name) for name in SPLITS}
+    parts = {name: done.parts(rows)[name] for name in SPLITS}
     assert check_splits(parts, TAGS) == []
     for part in parts.values():
         assert len(check(part, TAGS).facts["entities"]) == 6
@@ -68,5 +68,5 @@ def test_medical_questions_in_three_forms() -> None:
         assert len(loaded.rows) == 1192 and loaded.errors == []
         assert all(row["focus"] for row in loaded.rows)  # kept, to group by
         done = split(loaded.rows, form, validation=0.1, test=0.1, group_by="focus")
-        topics = [{row["focus"] for row in done.rows(loaded.rows, name)} for name in SPLITS]
+        topics = [{row["focus"] for row in done.parts(loaded.rows)[name]} for name in SPLITS]
         assert all(topics) and not topics[0] & topics[1] and not topics[0] & topics[2]

@@ -72,7 +72,7 @@ def test_small_data_are_balanced(num: int, labels: tuple[str, ...]) -> None:
         rows = reviews(num, seed, labels)
         done = split(rows, CLASSIFICATION, validation=0.1, test=0.1)
         for name, share in SHARES.items():
-            part = done.rows(rows, name)
+            part = done.parts(rows)[name]
             room = max(share * num / 3, 1, len(labels) - share * num)  # each label needs a row of its own
             assert abs(len(part) - share * num) <= room + 1e-9, (seed, name)
             counts, whole = Counter(r["label"] for r in part), Counter(r["label"] for r in rows)
@@ -95,7 +95,7 @@ def test_large_data_need_no_moves() -> None:
     done = split(rows, CLASSIFICATION, validation=0.1, test=0.1)
     assert done.moves == []
     for name, share in SHARES.items():
-        labels = Counter(r["label"] for r in done.rows(rows, name))
+        labels = Counter(r["label"] for r in done.parts(rows)[name])
         assert all(abs(count - share * 2500) < share * 2500 / 3 for count in labels.values())
 
 
@@ -124,7 +124,7 @@ def test_copies_and_near_copies_share_a_split() -> None:
     done = split(rows, CLASSIFICATION, validation=0.15, test=0.15)
     assert len(partners) == 40
     assert all(len({done.assignment[id] for id in ids}) == 1 for ids in partners)
-    assert check_splits({name: done.rows(rows, name) for name in SPLITS}, CLASSIFICATION) == []
+    assert check_splits({name: done.parts(rows)[name] for name in SPLITS}, CLASSIFICATION) == []
     assert len(done.near) >= 40
 
 

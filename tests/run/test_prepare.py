@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 import tiny
 from luthier.data.options import DataOptions
+from luthier.run import prepare as preparing
 from luthier.run.prepare import Prepared, prepare, split_lines
 from luthier.tasks import TASKS
+from luthier.tasks.asking.task import Asked
 
 
 def prepared(name: str, folder: Path, parts: dict[str, list[dict[str, Any]]], **settings: Any) -> Prepared:
@@ -78,3 +83,26 @@ def test_questions_that_are_cut_are_named(tmp_path: Path) -> None:
     found = prepared("question-answering", tmp_path, {"train": rows}, **settings)
     (fault,) = [f for f in found.faults if f.code == "truncation" and f.field == "question"]
     assert (fault.severity, fault.line) == ("warning", 8) and "is cut to" in fault.message
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_rows_are_measured_some_at_a_time(asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts as at once, aloud; a task that is asked in words knows the labels of all the rows in each part."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**row.fields}) + "\n" for row in tiny.reviews(60)))
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "max_position_embeddings": 512}')
+    options = DataOptions(train=str(path), validation=0.0, test=0.0)
+
+    def measured() -> tuple[Any, list[int]]:
+        kind = TASKS["classification"](TASKS["classification"].Options(max_length=120))
+        task = Asked(kind, "decoder", None) if asked else kind
+        tokenizer, heard = tiny.chat_bpe(), []
+        if asked:
+            task.prepare(tokenizer, SimpleNamespace(folder=tmp_path, max_length=512))
+        found = prepare(options, task, tmp_path, tokenizer, heard.append)
+        done = [event.done for event in heard if getattr(event, "what", "") == "counting tokens"]
+        return (found.facts["tokens"], [fault.as_json() for fault in found.faults]), done
+
+    whole, _ = measured()
+    monkeypatch.setattr(preparing, "AT_ONCE", 1)
+    assert measured() == (whole, [0, *range(60)])

@@ -7,4 +7,6 @@ import sys
 from pathlib import Path
 
 os.environ["LUTHIER_TRUST_PLOTS"] = "0"
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "trust"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks" / "trust"))
+sys.path += [str(ROOT / "benchmarks"), str(ROOT / "tests" / "data")]

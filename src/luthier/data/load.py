@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..records import Fault, Field, Form, Row
+from .pulse import Pulse, Say
 from .reading.formats import open_file
 from .reading.hub import open_hub, read_hub
 from .reading.raw import Raw
@@ -20,6 +21,7 @@ from .rows.columns import Mapped, known_names, map_columns
 from .rows.fields import RowMaker
 from .rows.tags import Scheme, detect
 from .splitting.content import hasher, names_of
+from .uncollected import uncollected
 
 _SAMPLE = 200  # records looked at to find the columns
 
@@ -44,6 +46,7 @@ class Loaded:
         return [fault for fault in self.faults if fault.severity == "error"]
 
 
+@uncollected()
 def load(
     source: str | list[str],
     form: Form,
@@ -54,14 +57,14 @@ def load(
     labelled: bool = True,
     split: str | None = None,
     label_names: Sequence[str] = (),
-    say: Callable[[int], None] | None = None,
+    say: Say | None = None,
 ) -> Loaded:
     """Read `source` as rows of `form`.
 
     Relative paths are looked for in `base`, then in the working directory. With `labelled=False` a row may
     lack its target. `split` picks one of train, validation, test from a hub dataset or a folder that keeps
     them apart. `format` is that of the files, or the layout of the dialogues in them. `label_names` are what
-    numbers stand for in columns of labels or tags. `say` is called now and then with the number of records read.
+    numbers stand for in columns of labels or tags. `say` is told what is being done, and how many records are read.
     Raises DataError where nothing can be read or a required field is in no column; a bad row is a fault in the
     result, never an exception.
     """
@@ -115,13 +118,13 @@ class _Loader:
         labelled: bool,
         split: str | None,
         label_names: Sequence[str],
-        say: Callable[[int], None] | None,
+        say: Say | None,
     ) -> None:
         self.form, self.columns, self.labelled, self.split = form, columns, labelled, split
         self.layout, self.format = _layout_and_format(format, form)
         self.label_names = label_names
         self.loaded = Loaded()
-        self._say = say
+        self._pulse = Pulse(say, "reading rows")
         self._ids: set[str] = set()
         self._repeats: dict[str, int] = {}
         self._shared: dict[str, str] = {}
@@ -145,7 +148,7 @@ class _Loader:
             self._records(read_hub(dataset), item.name, about)
             about["sha256"] = self._hash_of_rows(start)
             return
-        opened = open_file(item.path, item.name, self.format, self._known, self.split, item.whole)
+        opened = open_file(item.path, item.name, self.format, self._known, self.split, item.whole, self._pulse)
         self.loaded.faults += opened.notes()
         about = {
             "path": item.given,
@@ -242,8 +245,7 @@ class _Loader:
             loaded.faults += raw.faults  # a word about the file, not a row
             return
         loaded.read += 1
-        if self._say is not None and loaded.read % 10_000 == 0:
-            self._say(loaded.read)
+        self._pulse(loaded.read)
         if raw.faults:
             loaded.faults += raw.faults
         if raw.values is None:

@@ -56,8 +56,9 @@ def _file(target: str, task: str, emit: Listener) -> dict[str, Any]:
     """The report for a file whose rows are for `task`."""
     form = TASKS[task].form
     emit(Phase("reading rows"))
-    loaded = load_rows(target, form, say=lambda done: emit(Phase("reading rows", done)))
-    checked = check_rows(loaded.rows, form)
+    loaded = load_rows(target, form, say=lambda what, done: emit(Phase(what, done)))
+    count = len(loaded.rows)
+    checked = check_rows(loaded.rows, form, say=lambda what, done: emit(Phase(what, done, count)))
     whole = Prepared(
         {"train": loaded.rows},
         [*loaded.faults, *checked.faults],

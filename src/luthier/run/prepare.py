@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from luthier.data import (
     unknown_labels,
 )
 from luthier.data.options import NO_GROUPS, DataOptions
+from luthier.data.uncollected import uncollected
 from luthier.errors import DataError
 from luthier.records import SPLITS, Fault, Finding, Form, Row, content_hash
 from luthier.tasks import Task
@@ -28,6 +30,7 @@ from luthier.training.events import Event, Phase
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+AT_ONCE = 1000  # rows that are tokenised
 SHOWN = 10  # faults in an error message; all of them are in data.json
 
 
@@ -90,9 +93,6 @@ def prepare(
     """
     form = task.form
 
-    def reading(done: int) -> None:
-        emit(Phase("reading rows", done))
-
     sources = {"train": options.train, "validation": options.validation, "test": options.test}
     given: dict[str, Any] = {name: s for name, s in sources.items() if not isinstance(s, (int, float))}
     loaded = {}
@@ -105,24 +105,24 @@ def prepare(
             format=options.format,
             base=base,
             label_names=options.label_names,
-            say=reading,
+            say=lambda what, done: emit(Phase(what, done)),
         )
     distinct_ids(loaded)
     train = loaded["train"]
     faults = [fault for part in loaded.values() for fault in part.faults]
     rows = [row for part in loaded.values() for row in part.rows]
-    emit(Phase("checking the data", 0, len(rows)))
-    count = None if tokenizer is None else (lambda some: task.lengths(some, tokenizer))
+    tell = partial(_tell, emit, len(rows))
+    measuring = _Measuring(task, rows, tokenizer, tell) if tokenizer is not None and rows else None
     checked = check(
         rows,
         form,
-        count_tokens=count,
+        count_tokens=None if measuring is None else measuring.lengths,
         max_length=task.options.max_length,
-        say=lambda what: emit(Phase(what, 0, len(rows))),
+        say=tell,
     )
     faults += checked.faults
-    if tokenizer is not None:
-        faults += task.faults(rows, tokenizer)
+    if measuring is not None:
+        faults += measuring.faults(rows)
     prepared = Prepared(
         splits={name: [] for name in SPLITS},
         faults=faults,
@@ -142,12 +142,39 @@ def prepare(
         code = "leak" if error.where.startswith("data.") else "splits"
         prepared.faults.append(Fault("error", code, error.found, error.where, fix=error.fix))
         return prepared
-    prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], form)
+    prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], form, tell)
     if all(fault.code != "one-label" for fault in prepared.faults):
         prepared.faults += _one_sided(prepared.splits["train"], form)
     return prepared
 
 
+class _Measuring:
+    """Rows in tokens, some at a time: a million must not be held twice, and somebody waits for a sign of life."""
+
+    def __init__(
+        self, task: Task, rows: list[Row], tokenizer: PreTrainedTokenizerBase, tell: Callable[[str, int], None]
+    ) -> None:
+        self.task, self.tokenizer, self.tell = task.measuring(rows), tokenizer, tell
+
+    def lengths(self, rows: Sequence[Row]) -> list[int]:
+        parts = self._parts(rows, "counting tokens")
+        return [length for part in parts for length in self.task.lengths(part, self.tokenizer)]
+
+    def faults(self, rows: Sequence[Row]) -> list[Fault]:
+        parts = self._parts(rows, "looking at the rows as the model sees them")
+        return [fault for part in parts for fault in self.task.faults(part, self.tokenizer)]
+
+    def _parts(self, rows: Sequence[Row], what: str) -> Iterator[Sequence[Row]]:
+        for start in range(0, len(rows), AT_ONCE):
+            self.tell(what, start)
+            yield rows[start : start + AT_ONCE]
+
+
+def _tell(emit: Callable[[Event], None], total: int, what: str, done: int) -> None:
+    emit(Phase(what, done, total))
+
+
+@uncollected()
 def _divide(
     prepared: Prepared,
     options: DataOptions,
@@ -159,15 +186,17 @@ def _divide(
     split made of it holds such rows either. DataError where that, or splitting, is refused.
     """
     rows = loaded["train"].rows
-    emit(Phase("splitting", 0, len(rows)))
+    tell = partial(_tell, emit, len(rows))
     for name in ("validation", "test"):
         if name in loaded:
             others = loaded[name].rows
-            rows, finding = apply(options.leakage, rows, others, form, name=name, group_by=options.group_by)
+            by = options.group_by
+            rows, finding = apply(options.leakage, rows, others, form, name=name, group_by=by, say=tell)
             prepared.findings += [finding] if finding is not None else []
     if {"validation", "test"} <= loaded.keys():
         chosen_by, others = loaded["validation"].rows, loaded["test"].rows
-        kept, finding = apply(options.leakage, chosen_by, others, form, of="validation", group_by=options.group_by)
+        by = options.group_by
+        kept, finding = apply(options.leakage, chosen_by, others, form, of="validation", group_by=by, say=tell)
         loaded["validation"].rows = kept
         prepared.findings += [finding] if finding is not None else []
     shares = {
@@ -181,12 +210,11 @@ def _divide(
         validation=shares.get("validation", 0.0),
         test=shares.get("test", 0.0),
         group_by=options.group_by,
-        say=lambda done: emit(Phase("looking for near copies", done, len(rows))),
+        say=tell,
     )
     prepared.moves = divided.moves
-    prepared.splits = {
-        name: loaded[name].rows if name != "train" and name in loaded else divided.rows(rows, name) for name in SPLITS
-    }
+    prepared.splits = divided.parts(rows, tell)
+    prepared.splits |= {name: part.rows for name, part in loaded.items() if name != "train"}
 
 
 def _unknown_labels(loaded: Mapping[str, Loaded], form: Form) -> list[Fault]:
@@ -221,15 +249,17 @@ def _one_sided(rows: list[Row], form: Form) -> list[Fault]:
     return [Fault("error", "one-label", found, rows[0].file, field=form.target, fix=fix)] if found else []
 
 
-def _shared(splits: Mapping[str, list[Row]], given: list[str], form: Form) -> list[Fault]:
+def _shared(
+    splits: Mapping[str, list[Row]], given: list[str], form: Form, tell: Callable[[str, int], None]
+) -> list[Fault]:
     """A fault for each row of the user's own files that stands in two splits.
 
     What is shared `data.leakage` has judged by now: it is said, and stops nothing.
     """
-    between = check_splits({name: splits[name] for name in given}, form)
+    between = check_splits({name: splits[name] for name in given}, form, tell)
     faults = [replace(fault, severity="warning") for fault in between]
     for name in given:
-        between = check_splits({"train": splits["train"], name: splits[name]}, form)
+        between = check_splits({"train": splits["train"], name: splits[name]}, form, tell)
         faults += [replace(fault, severity="warning") for fault in between]
     return faults
 

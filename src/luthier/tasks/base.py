@@ -156,6 +156,10 @@ class Task(ABC):
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Examples:
         """Rows as model inputs, with labels where the rows have them."""
 
+    def measuring(self, rows: Sequence[Row]) -> Task:
+        """The task by which any of these rows can be measured before it has learned: `faults` and `lengths`."""
+        return self
+
     def faults(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Fault]:
         """What is wrong with rows that only shows once they are encoded: nothing in them would be learned."""
         return []

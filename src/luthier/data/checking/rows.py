@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...records import Fault, FaultSeverity, Form, Row
+from ..pulse import Pulse, Say
 from ..reading.raw import shown
 from ..splitting.content import frozen, given_names, input_names, key_of, names_of, text_of
+from ..uncollected import uncollected
 from .targets import percentiles, target_faults
 
 FEWEST_ROWS = 10
@@ -42,28 +44,25 @@ def check(
     count_tokens: Callable[[Sequence[Row]], Sequence[int]] | None = None,
     max_length: int | None = None,
     labels: Collection[str] | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Checked:
     """Look at rows as a whole.
 
     `count_tokens` gives each row's length in the model's tokens; with `max_length` it shows what would be
     cut. `labels` are the only ones allowed, where the model already has its labels. `say` is told what is
-    being done.
+    being done, and with how many rows.
     """
     checked = Checked(facts={"rows": len(rows)})
-    tell = say or (lambda _: None)
-    tell("counting rows and labels")
+    Pulse(say, "counting rows and labels")
     checked.faults += _size(rows)
     checked.faults += target_faults(rows, form, labels, checked.facts, _of_file(rows))
-    tell("looking for copies and contradictions")
-    checked.faults += _copies(rows, form, checked.facts)
+    checked.faults += _copies(rows, form, checked.facts, Pulse(say, "looking for copies and contradictions"))
     checked.faults += _same_texts(rows, form)
-    tell("looking at the texts")
-    checked.faults += _texts(rows, form, checked.facts)
+    checked.faults += _texts(rows, form, checked.facts, Pulse(say, "looking at the texts"))
     if form.group_by is not None:
         checked.facts["groups"] = len({frozen(row.get(form.group_by)) for row in rows})
     if count_tokens is not None and rows:
-        tell("counting tokens")
+        Pulse(say, "counting tokens")
         checked.faults += _tokens(rows, form, count_tokens(rows), max_length, checked.facts)
     return checked
 
@@ -101,17 +100,18 @@ def _meaning(value: Any) -> Hashable:
     return frozen(value)
 
 
-def _copies(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> list[Fault]:
+@uncollected()
+def _copies(rows: Sequence[Row], form: Form, facts: dict[str, Any], pulse: Pulse) -> list[Fault]:
     """Exact copies, and equal inputs that were given different targets."""
-    first: dict[Hashable, list[Row]] = {}
+    first: dict[Hashable, tuple[Row, ...]] = {}
     faults: list[Fault] = []
     num = Counter({"duplicate": 0, "conflict": 0})
-    for row in rows:
+    for row in pulse.over(rows):
         names = given_names(row, form)
         key = key_of(row, names)
         earlier = first.get(key)
         if earlier is None:
-            first[key] = [row]
+            first[key] = (row,)
             continue
         same = next((e for e in earlier if _meaning(e.get(form.target)) == _meaning(row.get(form.target))), None)
         if same is not None:
@@ -119,7 +119,7 @@ def _copies(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> list[Faul
             num["duplicate"] += 1
             continue
         if len(earlier) < 16:  # a million equal inputs with a million different targets must not take a day
-            earlier.append(row)
+            first[key] = (*earlier, row)
         if form.several:
             continue
         faults.append(_conflict(earlier[0], row, form, facts))
@@ -197,16 +197,16 @@ def _same_texts(rows: Sequence[Row], form: Form) -> Iterator[Fault]:
             yield Fault("note", "same-text", message, same[0].file, same[0].line, other, "", fix)
 
 
-def _texts(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> Iterator[Fault]:
+def _texts(rows: Sequence[Row], form: Form, facts: dict[str, Any], pulse: Pulse) -> Iterator[Fault]:
     odd: list[Fault] = []
-    seen: dict[int, bool] = {}  # by identity: a context shared by fifty questions is one string
+    seen: set[int] = set()  # by identity: a context shared by fifty questions is one string
     lone = form.inputs == (form[form.target],)  # texts learned for themselves may be as long as they like
     facts["characters"] = {}
     for f in form.fields:
         if f.kind not in ("text", "tokens", "messages"):
             continue
         lengths = []
-        for row in rows:
+        for row in pulse.over(rows):
             value = row.get(f.name)
             text = text_of(value)
             if not text:
@@ -218,7 +218,7 @@ def _texts(rows: Sequence[Row], form: Form, facts: dict[str, Any]) -> Iterator[F
                 place = Fault("note", "long-row", message, row.file, row.line, f.name, shown(text, 40), fix)
                 odd.append(place)
             if id(value) not in seen:
-                seen[id(value)] = True
+                seen.add(id(value))
                 if match := _ODD.search(text):
                     odd.append(_odd(match, text, f.name, row))
         if lengths:
@@ -258,13 +258,15 @@ def _tokens(
     yield Fault("warning", "truncation", f"{which} lose their end", _of_file(rows), fix=fix)
 
 
-def check_splits(splits: Mapping[str, Sequence[Row]], form: Form) -> list[Fault]:
-    """A `leak` for every row that stands in two splits: whole, or with the same input."""
+def check_splits(splits: Mapping[str, Sequence[Row]], form: Form, say: Say | None = None) -> list[Fault]:
+    """A `leak` for every row that stands in two splits: whole, or with the same input. `say` is told what is being
+    done, and with how many rows of a split.
+    """
     every = names_of(form)
     first: dict[Hashable, tuple[str, Row]] = {}
     faults = []
     for split, rows in splits.items():
-        for row in rows:
+        for row in Pulse(say, "comparing the splits").over(rows):
             where, earlier = first.setdefault(key_of(row, given_names(row, form)), (split, row))
             if where == split:
                 continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ...records import Fault
+from ..pulse import Pulse
 from .raw import LINE_LIMIT
 
 _CHUNK = 1 << 20
@@ -60,9 +61,9 @@ class Probe:
         )
 
 
-def probe(path: Path) -> Probe:
+def probe(path: Path, pulse: Pulse | None = None) -> Probe:
     """Read the file once: hash it, and see whether it is UTF-8 (with or without BOM), UTF-16/32 or
-    Windows-1252.
+    Windows-1252. `pulse` beats meanwhile, for no row is read yet.
     """
     digest, size, head = hashlib.sha256(), 0, b""
     utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -73,6 +74,8 @@ def probe(path: Path) -> Probe:
                 head = chunk[: 64 * 1024]
             digest.update(chunk)
             size += len(chunk)
+            if pulse is not None:
+                pulse(0)
             if not stray_line:
                 try:
                     utf8.decode(chunk)

@@ -11,12 +11,13 @@ from pathlib import Path
 from ...errors import DataError
 from ...records import Fault
 from ..options import FORMATS
+from ..pulse import Pulse
 from . import conll
 from .encoding import Probe, lines, probe, read_text
 from .json_files import read_json, rows_of
 from .json_lines import read_json_lines
 from .parquet import read_parquet
-from .raw import DOCUMENT_LIMIT, ROW_LIMIT, Raw, too_large
+from .raw import DOCUMENT_LIMIT, ROW_LIMIT, Raw, shown, too_large
 from .sources import SUFFIXES
 from .tables import Dialect, read_table, sample_text, sniff
 
@@ -84,35 +85,56 @@ class Opened:
 
 
 def open_file(
-    path: Path, name: str, wanted: str, known: Collection[str], split: str | None = None, whole: bool = False
+    path: Path,
+    name: str,
+    wanted: str,
+    known: Collection[str],
+    split: str | None = None,
+    whole: bool = False,
+    pulse: Pulse | None = None,
 ) -> Opened:
-    """Look at a file. `wanted` is a format or "auto"; `known` are lower-case column names a header may hold.
+    """Look at a file. `wanted` is a format or "auto"; `known` are lower-case column names a header may hold; `pulse`
+    beats while the file is read through.
 
-    Raises DataError where it is empty, unreadable, or not data at all.
+    Raises DataError where it is unreadable, empty, or not data at all. With `whole` the file is one row of many: that
+    it is empty or no text is then a fault of this row.
     """
     if wanted not in FORMATS:
         raise DataError(f'there is no format "{wanted}"', where=name, fix=f"one of {', '.join(FORMATS)}")
     try:
-        found = probe(path)
+        found = probe(path, pulse)
     except OSError as error:
         raise DataError(
             f"it cannot be read ({error.strerror or error})", where=name, fix="check its permissions"
         ) from None
-    _refuse(found, name)
     if whole:
         return Opened(path, name, found, "text", None, split, True)
+    if problem := _no_data(found):
+        raise DataError(problem.found, where=name, fix=problem.fix)
     format, dialect = _detect(path, name, found, wanted, known)
     return Opened(path, name, found, format, dialect, split)
 
 
-def _refuse(found: Probe, name: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _NoData:
+    """Why a file holds no rows: for one that is a row itself, the fault's code, and what was expected."""
+
+    code: str
+    found: str
+    expected: str
+    fix: str
+
+
+def _no_data(found: Probe) -> _NoData | None:
     if not found.size or not found.head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
-        raise DataError("the file is empty", where=name, fix="name a file with rows")
+        return _NoData("empty-text", "the file is empty", "at least one character", "name a file with rows")
     for mark, what, fix in _NOT_DATA:
         if found.head.lstrip()[: len(mark)].lower() == mark.lower():
-            raise DataError(f"this is {what}", where=name, fix=fix)
+            return _NoData("bad-encoding", f"this is {what}", "plain text", fix)
     if found.binary and not found.head.startswith(b"PAR1"):
-        raise DataError("this is no text: it is full of control signs", where=name, fix="name a data file")
+        what = "this is no text: it is full of control signs"
+        return _NoData("bad-encoding", what, "plain text", "name a data file")
+    return None
 
 
 def _detect(path: Path, name: str, found: Probe, wanted: str, known: Collection[str]) -> tuple[str, Dialect | None]:
@@ -174,9 +196,12 @@ def _is_object(line: str) -> bool:
 
 
 def _wraps_rows(line: str) -> bool:
-    """Whether a file's only line is an object that wraps a list of rows."""
+    """Whether a file's only line is an object that wraps a list of rows, or several."""
     value = json.loads(line)
-    return rows_of(value, "") != [value]
+    try:
+        return rows_of(value, "") != [value]
+    except DataError:
+        return True  # which of the lists holds the rows is asked when they are read
 
 
 def _text_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
@@ -193,7 +218,12 @@ def _text_lines(path: Path, name: str, found: Probe) -> Iterator[Raw]:
 
 def _whole_text(path: Path, name: str, found: Probe) -> Iterator[Raw]:
     """The file is one row."""
-    if found.size > DOCUMENT_LIMIT:
-        yield Raw(1, None, [too_large(name, 1, found.size, DOCUMENT_LIMIT)])
-        return
-    yield Raw(1, {"text": read_text(path, found).strip()})
+    start = shown(found.head[:200].decode(found.encoding, "replace"))
+    if problem := _no_data(found):
+        message = f"{problem.found}, expected {problem.expected}"
+        fix = "fill it in, or take it out of the folder" if problem.code == "empty-text" else problem.fix
+        yield Raw(1, None, [Fault("error", problem.code, message, name, 1, "", start, fix)])
+    elif found.size > DOCUMENT_LIMIT:
+        yield Raw(1, None, [too_large(name, 1, found.size, DOCUMENT_LIMIT, value=start)])
+    else:
+        yield Raw(1, {"text": read_text(path, found).strip()})

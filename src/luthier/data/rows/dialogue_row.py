@@ -131,7 +131,7 @@ def _from_alpaca(values: Mapping[str, Any], columns: Mapping[str, str]) -> list[
 
 def _from_pair(values: Mapping[str, Any], columns: Mapping[str, str]) -> list[Turn]:
     column = columns["prompt"]
-    value = _required(values, column)
+    value = _given(values, column)
     listed = parsed(value) if isinstance(value, str) else value
     turns = _system(values, columns)
     if isinstance(listed, (list, tuple)) and are_turns(listed):

@@ -10,9 +10,12 @@ of half a row or more, is left empty where groups allow it.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
+
+from ..pulse import Pulse, Say
 
 STABLE = 500
 _THIRD = 1 / 3
@@ -64,7 +67,7 @@ class Need:
         return f"{self.split} had {self.count} {what}, its target is {self.target:.1f}"
 
 
-def balance(groups: list[Group], shares: Mapping[str, float], num_rows: int) -> list[Move]:
+def balance(groups: list[Group], shares: Mapping[str, float], num_rows: int, say: Say | None = None) -> list[Move]:
     """Set every group's split by its u, then move groups until no split or label is empty or far off.
 
     `shares` maps validation and test to their fractions; train is the rest. Returns the groups that ended
@@ -74,12 +77,13 @@ def balance(groups: list[Group], shares: Mapping[str, float], num_rows: int) -> 
     bounds = {"test": (0.0, test), "validation": (test, test + validation), "train": (test + validation, 1.0)}
     bounds = {name: bounds[name] for name in bounds if name == "train" or shares.get(name)}
     for group in groups:
-        group.split = next((name for name, (low, high) in bounds.items() if low <= group.u < high), "train")
-    before = {id(group): group.split for group in groups}
+        group.split = _by_place(group, bounds)
     why: dict[int, str] = {}
-    needs = _needs(groups, bounds, num_rows)
+    needs = _needs(groups, bounds, num_rows, say)
     stuck: set[tuple[str, str | None]] = set()
+    pulse = Pulse(say, "balancing the splits")
     for _ in range(len(groups) + 100):
+        pulse(0)
         need = next((n for n in needs.values() if n.penalty(n.count) and (n.split, n.label) not in stuck), None)
         if need is None:
             break
@@ -92,21 +96,35 @@ def balance(groups: list[Group], shares: Mapping[str, float], num_rows: int) -> 
         _place(group, to, needs)
         stuck.clear()
     return [
-        Move(group, before[id(group)], group.split, why[id(group)])
+        Move(group, before, group.split, why[id(group)])
         for group in groups
-        if group.split != before[id(group)]
+        if id(group) in why and group.split != (before := _by_place(group, bounds))
     ]
 
 
+def _by_place(group: Group, bounds: Mapping[str, tuple[float, float]]) -> str:
+    """The split that a group's u says."""
+    return next((name for name, (low, high) in bounds.items() if low <= group.u < high), "train")
+
+
 def _needs(
-    groups: list[Group], bounds: Mapping[str, tuple[float, float]], num_rows: int
+    groups: list[Group], bounds: Mapping[str, tuple[float, float]], num_rows: int, say: Say | None
 ) -> dict[tuple[str, str | None], Need]:
     """Every bound to keep: splits first, then their labels in a fixed order."""
-    labels = sorted({label for group in groups for label in group.labels})
+    totals: Counter[str | None] = Counter()
+    squared: Counter[str | None] = Counter()
+    holding: Counter[str | None] = Counter()  # how many groups have it
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for group in Pulse(say, "counting groups").over(groups):
+        for label in (None, *group.labels):
+            count = group.count(label)
+            totals[label] += count
+            squared[label] += count * count
+            holding[label] += 1
+            counts[group.split, label] += count
     needs: dict[tuple[str, str | None], Need] = {}
-    for label in (None, *labels):
-        sizes = [count for group in groups if (count := group.count(label))]
-        total, squares = sum(sizes), sum(size * size for size in sizes)
+    for label in (None, *sorted(label for label in totals if label is not None)):
+        total, squares = totals[label], squared[label]
         for name, (low, high) in bounds.items():
             share = high - low
             target = share * total
@@ -115,12 +133,10 @@ def _needs(
                 # The standard deviation of a random draw of whole groups, as a share of the target.
                 chance = sqrt((1 - share) / share * squares) / total
                 width = max(width, _CHANCE * chance)
-            least = 1.0 if label is None or (target >= 0.5 and len(sizes) >= len(bounds)) else 0.0
+            least = 1.0 if label is None or (target >= 0.5 and holding[label] >= len(bounds)) else 0.0
             slack = max(width * target, 1.0)
-            needs[name, label] = Need(name, label, target, max(least, target - slack), target + slack)
-    for group in groups:
-        for label in (None, *group.labels):
-            needs[group.split, label].count += group.count(label)
+            low_end = max(least, target - slack)
+            needs[name, label] = Need(name, label, target, low_end, target + slack, counts[name, label])
     return needs
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from hashlib import sha256
 
 from ...errors import DataError, did_you_mean
 from ...records import Form, Row
 from ..options import NO_GROUPS
+from ..pulse import Pulse, Say
+from ..uncollected import uncollected
 from .content import frozen, given_names, hasher, input_names, same_input, text_of
 from .near import Joined, near_duplicates
 
@@ -36,7 +38,7 @@ def grouping(rows: Sequence[Row], form: Form, group_by: str | None) -> str | Non
     return name
 
 
-def near_texts(rows: Sequence[Row], form: Form, group_by: str | None) -> dict[str, int]:
+def near_texts(rows: Sequence[Row], form: Form, group_by: str | None, say: Say | None = None) -> dict[str, int]:
     """The texts in which near copies are looked for, each with the first row that has it.
 
     Where the task groups by a text (a passage), that text alone: questions about different passages are alike
@@ -47,7 +49,7 @@ def near_texts(rows: Sequence[Row], form: Form, group_by: str | None) -> dict[st
     if group_by is None and passage is not None:
         return {}
     first: dict[str, int] = {}
-    for i, row in enumerate(rows):
+    for i, row in enumerate(Pulse(say, "comparing texts").over(rows)):
         names = (passage,) if passage is not None else given_names(row, form)
         parts = [text_of(row.get(name)) for name in names]
         if all(part is not None for part in parts):
@@ -55,22 +57,25 @@ def near_texts(rows: Sequence[Row], form: Form, group_by: str | None) -> dict[st
     return first
 
 
+@uncollected()
 def join_rows(
-    rows: Sequence[Row], form: Form, group_by: str | None, say: Callable[[int], None] | None = None
+    rows: Sequence[Row], form: Form, group_by: str | None, say: Say | None = None
 ) -> tuple[Joined, list[tuple[int, int, float]]]:
     """Which rows belong together, and the near pairs (row index, row index, likeness) among the reasons.
 
-    `group_by` is what `grouping` returned.
+    `group_by` is what `grouping` returned. `say` is told what is being done, and with how many rows.
     """
     joined = Joined(len(rows))
     first: dict[Hashable, int] = {}
-    for i, row in enumerate(rows):
+    for i, row in enumerate(Pulse(say, "comparing rows").over(rows)):
         joined.join(first.setdefault(same_input(row, form), i), i)
         if group_by is not None and (value := row.get(group_by)) is not None:
             joined.join(first.setdefault((group_by, frozen(value)), i), i)
-    texts = near_texts(rows, form, group_by)
-    places = list(texts.values())
-    pairs = [(places[i], places[j], likeness) for i, j, likeness in near_duplicates(list(texts), say=say)]
+    del first
+    found = near_texts(rows, form, group_by, say)
+    texts, places = list(found), list(found.values())
+    del found
+    pairs = [(places[i], places[j], likeness) for i, j, likeness in near_duplicates(texts, say=say)]
     for i, j, _ in pairs:
         joined.join(i, j)
     return joined, pairs
@@ -88,7 +93,7 @@ def units(rows: Sequence[Row], form: Form, group_by: str | None) -> list[int] | 
     return None if len(first) == len(rows) else found
 
 
-def places_of(rows: Sequence[Row], form: Form, group_by: str | None) -> list[float]:
+def places_of(rows: Sequence[Row], form: Form, group_by: str | None, say: Say | None = None) -> list[float]:
     """Each row's u in 0..1, from its group's value, or from what the model is given of it.
 
     The target is left out: correcting a label moves no row to another split.
@@ -97,7 +102,7 @@ def places_of(rows: Sequence[Row], form: Form, group_by: str | None) -> list[flo
     digests = {names: hasher(names)}
     by_group: dict[str, float] = {}
     found = []
-    for row in rows:
+    for row in Pulse(say, "placing rows").over(rows):
         value = row.get(group_by) if group_by is not None else None
         if value is None:
             given = given_names(row, form)

@@ -15,6 +15,8 @@ def distinct_ids(parts: Mapping[str, Loaded]) -> None:
     An id that an earlier part has, too, gets its split's name in front (test-17): files that each count from 1 are
     the rule. What is renamed follows from the files alone, and is said in one note a part.
     """
+    if len(parts) < 2:
+        return  # each load has made its own distinct
     taken: set[str] = set()
     for name, part in parts.items():
         renamed = 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ...errors import DataError
 from ...records import Finding, Form, Row
+from ..pulse import Pulse, Say
 from .content import frozen, same_input
 from .groups import grouping, join_rows
 from .near import Joined
@@ -27,18 +28,23 @@ def leaks(
 
 
 def _join(
-    train_rows: Sequence[Row], other_rows: Sequence[Row], form: Form, group_by: str | None
+    train_rows: Sequence[Row], other_rows: Sequence[Row], form: Form, group_by: str | None, say: Say | None = None
 ) -> tuple[str | None, Joined]:
     """What rows are grouped by, and which belong together, training first."""
     rows = [*train_rows, *other_rows]
     name = grouping(rows, form, group_by)
-    return name, join_rows(rows, form, name)[0]
+    return name, join_rows(rows, form, name, say)[0]
 
 
 def _seen(
-    train_rows: Sequence[Row], other_rows: Sequence[Row], form: Form, name: str | None, joined: Joined
+    train_rows: Sequence[Row],
+    other_rows: Sequence[Row],
+    form: Form,
+    name: str | None,
+    joined: Joined,
+    say: Say | None = None,
 ) -> list[dict[str, Any]]:
-    by_input = _first_by_input(train_rows, form)
+    by_input = _first_by_input(Pulse(say, "looking for shared rows").over(train_rows), form)
     by_group = {frozen(value): row for row in reversed(train_rows) if name and (value := row.get(name)) is not None}
     by_root = _first_by_root(joined, len(train_rows))
     found = []
@@ -71,16 +77,18 @@ def apply(
     name: str = "test",
     of: str = "training",
     group_by: str | None = None,
+    say: Say | None = None,
 ) -> tuple[list[Row], Finding | None]:
     """What the recipe's `data.leakage` says to do: the training rows to use, and a finding where something is
     shared.
 
     refuse: DataError if over 1 % of `other_rows` are in training (less is dropped from training); drop: every
     training row that leaks is left out; report: nothing changes. `name` is what `other_rows` are called, `of` what
-    `train_rows` are: validation rows must not be the test's either, for choices are made by them.
+    `train_rows` are: validation rows must not be the test's either, for choices are made by them. `say` is told what
+    is being done, and with how many rows.
     """
-    grouped_by, joined = _join(train_rows, other_rows, form, group_by)
-    found = _seen(train_rows, other_rows, form, grouped_by, joined)
+    grouped_by, joined = _join(train_rows, other_rows, form, group_by, say)
+    found = _seen(train_rows, other_rows, form, grouped_by, joined, say)
     if not found:
         return list(train_rows), None
     share = len(found) / len(other_rows)
@@ -121,7 +129,7 @@ def _place(row: Row) -> str:
     return f"{row.file}:{row.line}" if row.file else f"row {row.id}"
 
 
-def _first_by_input(rows: Sequence[Row], form: Form) -> dict[bytes, Row]:
+def _first_by_input(rows: Iterable[Row], form: Form) -> dict[bytes, Row]:
     found: dict[bytes, Row] = {}
     for row in rows:
         found.setdefault(same_input(row, form), row)

@@ -7,44 +7,49 @@ exact share of word pairs, so that a reported pair is never an estimate. Signatu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from ..pulse import Pulse, Say
+from ..uncollected import uncollected
 from .content import plain, words
 
 NUM_PERM = 128
 ROWS_A_BAND = 4  # 32 bands of 4: a pair with likeness 0.6 is a candidate with probability 0.99, one of 0.2 with 0.05
 MIN_WORDS = 5  # shorter texts are compared exactly: one word changed makes them another text
 _SEED = 7
-_CHUNK = 8192
+_CHUNK = 2048
+_KNOWN_WORDS = 300_000  # whose hashes are kept: the usual ones, which make up most of any text
+_REFUSED = 1_000_000  # candidates that are remembered as not alike, so that the next band need not compare them
 _LEADERS = 10  # how many texts a crowded band is compared with, so that a million like texts stay linear
 
 
+@uncollected()
 def near_duplicates(
-    texts: Sequence[str], threshold: float = 0.6, say: Callable[[int], None] | None = None
+    texts: Sequence[str], threshold: float = 0.6, say: Say | None = None
 ) -> list[tuple[int, int, float]]:
     """Pairs (i, j, likeness) of texts that are copies or near copies, i < j.
 
     Likeness is the share of neighbouring word pairs that two texts have in common, case and punctuation
     aside; 1.0 are copies. Long texts (30 words and more) need `threshold`, which three changed words in
     thirty reach; shorter ones need up to 0.8; under five words only copies count. Not every pair of a cluster
-    is listed, but enough to connect it. Memory: about 160 bytes a text. `say` is told how many texts have
-    been read.
+    is listed, but enough to connect it. Memory: about 300 bytes a text. `say` is told what is being done, and
+    with how many of the texts.
     """
     pairs: list[tuple[int, int, float]] = []
-    distinct = _copies(texts, pairs)
+    distinct = _copies(texts, pairs, say)
     if len(distinct) > 1:
         bands, long = _bands(texts, distinct, say)
-        pairs += _verified(texts, long, bands, threshold)
+        pairs += _verified(texts, long, bands, threshold, say)
     return sorted(pairs)
 
 
-def _copies(texts: Sequence[str], pairs: list[tuple[int, int, float]]) -> list[int]:
+def _copies(texts: Sequence[str], pairs: list[tuple[int, int, float]], say: Say | None) -> list[int]:
     """Add each copy with its first occurrence to `pairs`; the indices of the first occurrences."""
     first: dict[bytes, int] = {}
     distinct: list[int] = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(Pulse(say, "looking for copies").over(texts)):
         key = blake2b(plain(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         j = first.setdefault(key, i)
         if j == i:
@@ -54,12 +59,14 @@ def _copies(texts: Sequence[str], pairs: list[tuple[int, int, float]]) -> list[i
     return distinct
 
 
-def _bands(texts: Sequence[str], distinct: list[int], say: Callable[[int], None] | None) -> tuple[Any, list[int]]:
+def _bands(texts: Sequence[str], distinct: list[int], say: Say | None) -> tuple[Any, list[int]]:
     """The bands (texts x bands, uint32) of every text long enough, and which texts those are."""
     import numpy as np
 
-    parts, long = [], []
+    bands = np.empty((len(distinct), NUM_PERM // ROWS_A_BAND), np.uint32)
+    long: list[int] = []
     known: dict[str, int] = {}
+    pulse = Pulse(say, "looking for near copies")
     for start in range(0, len(distinct), _CHUNK):
         chunk = []
         for i in distinct[start : start + _CHUNK]:
@@ -68,13 +75,11 @@ def _bands(texts: Sequence[str], distinct: list[int], say: Callable[[int], None]
                 chunk.append(found)
                 long.append(i)
         if chunk:
-            parts.append(_band_hashes(_signatures(chunk, known)))
-        if len(known) > 2_000_000:
+            bands[len(long) - len(chunk) : len(long)] = _band_hashes(_signatures(chunk, known))
+        if len(known) > _KNOWN_WORDS:
             known.clear()
-        if say is not None:
-            say(min(start + _CHUNK, len(distinct)))
-    empty = np.zeros((0, NUM_PERM // ROWS_A_BAND), np.uint32)
-    return (np.concatenate(parts) if parts else empty), long
+        pulse(start)
+    return bands[: len(long)], long
 
 
 def _signatures(chunk: list[list[str]], known: dict[str, int]) -> Any:
@@ -119,8 +124,10 @@ def _band_hashes(signatures: Any) -> Any:
     return (mixed >> np.uint64(16)).astype(np.uint32)
 
 
-def _crowds(column: Any) -> Iterator[Any]:
-    """Runs of two or more texts that agree on one band, as arrays of positions in rising order."""
+def _crowds(column: Any) -> Iterator[tuple[float, Any]]:
+    """Runs of two or more texts that agree on one band, as arrays of positions in rising order; and how many of the
+    texts, as a fraction, lie before each.
+    """
     import numpy as np
 
     order = np.argsort(column, kind="stable")
@@ -128,19 +135,24 @@ def _crowds(column: Any) -> Iterator[Any]:
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     ends = np.concatenate([starts[1:], [len(values)]])
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1]):
-        yield order[start:end]
+        yield start / len(values), order[start:end]
 
 
-def _verified(texts: Sequence[str], long: list[int], bands: Any, threshold: float) -> Iterator[tuple[int, int, float]]:
+def _verified(
+    texts: Sequence[str], long: list[int], bands: Any, threshold: float, say: Say | None
+) -> Iterator[tuple[int, int, float]]:
     """Candidates that pass the exact test, those that are already connected left out."""
     joined = Joined(len(long))
     refused: set[int] = set()
+    pulse = Pulse(say, "comparing near copies")
     for band in range(bands.shape[1]):
-        if len(refused) > 5_000_000:
+        if len(refused) > _REFUSED:
             refused.clear()
-        for crowd in _crowds(bands[:, band]):
+        for share, crowd in _crowds(bands[:, band]):
+            done = int((band + share) / bands.shape[1] * len(texts))
             leaders: list[int] = []
             for position in crowd.tolist():
+                pulse(done)  # a crowd may be all texts
                 for leader in leaders:
                     if joined.find(leader) == joined.find(position):
                         break

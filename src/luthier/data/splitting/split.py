@@ -11,6 +11,8 @@ from typing import Any
 
 from ...errors import DataError
 from ...records import SPLITS, Form, Row
+from ..pulse import Pulse, Say
+from ..uncollected import uncollected
 from .balance import Group, balance
 from .content import marks_of
 from .groups import grouping, join_rows, places_of
@@ -29,15 +31,19 @@ class Split:
     near: list[tuple[str, str, float]] = field(default_factory=list)
     num_groups: int = 0
 
-    def rows(self, rows: Sequence[Row], name: str) -> list[Row]:
-        """Those of `rows` that are in the split `name`, in their own order."""
-        return [row for row in rows if self.assignment.get(row.id) == name]
+    def parts(self, rows: Sequence[Row], say: Say | None = None) -> dict[str, list[Row]]:
+        """`rows` by split, each in their own order. `say` is told what is being done, and with how many rows."""
+        found: dict[str, list[Row]] = {name: [] for name in SPLITS}
+        for row in Pulse(say, "dividing the rows").over(rows):
+            found[self.assignment[row.id]].append(row)
+        return found
 
     def counts(self) -> dict[str, int]:
         found = Counter(self.assignment.values())
         return {name: found[name] for name in SPLITS if found[name]}
 
 
+@uncollected()
 def split(
     rows: Sequence[Row],
     form: Form,
@@ -45,15 +51,15 @@ def split(
     validation: float,
     test: float,
     group_by: str | None = None,
-    say: Callable[[int], None] | None = None,
+    say: Say | None = None,
 ) -> Split:
     """Assign every row to train, validation or test.
 
     u = sha256 of the group's value (or of the row's input) as a fraction; test if u < test, validation if
     u < test + validation. Rows with the same input, near copies, and rows of one group stay together, at the
     smallest u among them. Where a split or a label would then be empty or far off its share, the groups
-    nearest the boundary move. `group_by` None means the form's own, "none" each row alone. Raises DataError
-    where there are too few groups for the splits asked for.
+    nearest the boundary move. `group_by` None means the form's own, "none" each row alone. `say` is told what is
+    being done, and with how many rows. Raises DataError where there are too few groups for the splits asked for.
     """
     shares = {"test": test, "validation": validation}
     if any(not 0 <= share < 1 for share in shares.values()) or test + validation >= 1:
@@ -62,7 +68,7 @@ def split(
         return Split({row.id: "train" for row in rows}, num_groups=len(rows))
     name = grouping(rows, form, group_by)
     joined, near = join_rows(rows, form, name, say)
-    groups = _groups(rows, form, name, joined.find)
+    groups = _groups(rows, form, name, joined.find, say)
     wanted = {split: share for split, share in shares.items() if share}
     if len(groups) < len(wanted) + 1:
         raise DataError(
@@ -70,8 +76,11 @@ def split(
             f"{len(wanted) + 1} to fill {', '.join(('train', *sorted(wanted)))}",
             fix="add data, ask for fewer splits (data.validation: 0), or choose another data.group_by",
         )
-    moves = balance(groups, wanted, len(rows))
-    assignment = {rows[i].id: group.split for group in groups for i in group.members}
+    moves = balance(groups, wanted, len(rows), say)
+    splits = [""] * len(rows)
+    for group in Pulse(say, "filling the splits").over(groups):
+        for i in group.members:
+            splits[i] = group.split
     listed = [
         {
             "group": move.group.name,
@@ -83,18 +92,20 @@ def split(
         for move in moves
     ]
     pairs = [(rows[i].id, rows[j].id, likeness) for i, j, likeness in near]
-    ordered = {row.id: assignment[row.id] for row in rows}
-    return Split(ordered, listed, pairs, len(groups))
+    return Split({row.id: split for row, split in zip(rows, splits)}, listed, pairs, len(groups))
 
 
-def _groups(rows: Sequence[Row], form: Form, group_by: str | None, find: Callable[[int], int]) -> list[Group]:
+def _groups(
+    rows: Sequence[Row], form: Form, group_by: str | None, find: Callable[[int], int], say: Say | None
+) -> list[Group]:
     """The rows by group; what splits are kept fair by is counted: see `_stratum`."""
-    places = places_of(rows, form, group_by)
+    places = places_of(rows, form, group_by, say)
     kind = form[form.target].kind
-    marked = [marks_of(row.get(form.target), kind) for row in rows]
-    frequency = Counter(mark for marks in marked for mark in marks)
+    pulse = Pulse(say, "counting labels")
+    frequency = Counter(mark for row in pulse.over(rows) for mark in marks_of(row.get(form.target), kind))
+    alone: dict[str, dict[str, int]] = {}  # the labels of a group that is one row: one object for all of them
     groups: dict[int, Group] = {}
-    for i, row in enumerate(rows):
+    for i, row in enumerate(Pulse(say, "grouping rows").over(rows)):
         root = find(i)
         group = groups.get(root)
         if group is None:
@@ -102,8 +113,11 @@ def _groups(rows: Sequence[Row], form: Form, group_by: str | None, find: Callabl
             group = groups[root] = Group(places[i], row.id if value is None else str(value)[:80])
         group.members.append(i)
         group.u = min(group.u, places[i])
-        if label := _stratum(marked[i], frequency):
-            group.labels[label] = group.labels.get(label, 0) + 1
+        label = _stratum(marks_of(row.get(form.target), kind), frequency)
+        if label and not group.labels:
+            group.labels = alone.setdefault(label, {label: 1})
+        elif label:
+            group.labels = {**group.labels, label: group.labels.get(label, 0) + 1}
     return list(groups.values())
 
 

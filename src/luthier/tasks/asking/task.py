@@ -54,6 +54,7 @@ class Asked(LanguageTask):
         self.speaks = not self.in_language
         self.chooses = inner.chooses and not self.in_language
         self.requests = Requests(inner, self.shifted, method)
+        self._only_measures = False  # has learned what rows are measured by, and nothing more
 
     @property
     def state(self) -> dict[str, Any]:
@@ -97,14 +98,14 @@ class Asked(LanguageTask):
 
     def lengths(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Tokens of each row's request, nothing cut, without examples."""
-        requests = self._learned(rows).requests
+        requests = self.measuring(rows).requests
         return requests.sizes([requests.request(row) for row in rows], tokenizer)
 
     def faults(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Fault]:
         """Rows whose answer is in a part of the text that is cut."""
         if self.in_language:
             return self.inner.faults(rows, tokenizer)
-        learned = self._learned(rows)
+        learned = self.measuring(rows)
         requests = learned.requests
         return [
             Fault(
@@ -122,12 +123,13 @@ class Asked(LanguageTask):
             if requests.hidden(row, cut)
         ]
 
-    def _learned(self, rows: Sequence[Row]) -> Asked:
+    def measuring(self, rows: Sequence[Row]) -> Asked:
         """This task, or before it has learned one that has from these rows: what is asked may name the labels."""
-        if "longest_answer" in self.requests.known:
+        if self._only_measures or "longest_answer" in self.requests.known:
             return self
         task = self._like(None)
         task.inner.learn(rows)
+        task._only_measures = True
         return task
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Examples:
