@@ -538,7 +538,7 @@ def test_doctor(luthier: Luthier, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.code == 0 and "python: 3.11" in done.out and "    wandb: False" in done.out
     with zipfile.ZipFile("report.zip") as bundle:
         names = bundle.namelist()
-        assert names[0] == "environment.json" and names[1].startswith("crash-") and len(names) == 2
+        assert names[0] == "environment.json" and names[1].startswith("crash-") and names[2:] == ["replay.txt"]
     assert luthier("doctor", "--zip", "report.zip").code == 2
 
 
@@ -567,6 +567,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTuned:
     made_run(tmp_path / "place" / "run") if (tmp_path / "place").is_dir() else None
     fake = FakeTuned()
     monkeypatch.setattr(Run, "tuned", lambda self, dtype="auto": fake)
+    monkeypatch.setattr(Run, "task", lambda self: fake.task)
     return fake
 
 

@@ -15,7 +15,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parents[1] / name) for n
 
 from bars import Bar, hold  # noqa: E402
 
-BARS = ("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks")
+BARS = (
+    *("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks"),
+    *("alarms", "mistakes", "eta", "progress", "doctor"),
+)
 
 
 def bar(name: str) -> Bar:

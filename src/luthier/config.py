@@ -32,6 +32,7 @@ S = TypeVar("S", bound="Section")
 _LARGEST = 48_000  # bytes of a recipe, a hundred times a usual one
 _DEEPEST = 12
 _MOST_FAULTS = 11  # said in one message; the others are counted
+_ROWS = {".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".conll", ".xlsx"}
 _STARTER = "`luthier new TASK --data FILE` writes a starter recipe"
 
 
@@ -50,6 +51,9 @@ def read_recipe(path: Path | str, schema: type[S], overrides: Sequence[str] = ()
     Raises RecipeError naming file, line, key, what was found and what is allowed; all faults at once.
     """
     path = Path(path)
+    if path.suffix.lower() in _ROWS and path.is_file():
+        fix = f"`luthier new classification --data {path}` writes one for them (or another task's name)"
+        raise RecipeError("these are rows, and a recipe is wanted", where=str(path), fix=fix)
     tree = parse_yaml(_text(path), str(path))
     said = {_set(tree, override): f"--set {override}" for override in overrides}
     return _checked(_Given(tree, str(path), said), schema)

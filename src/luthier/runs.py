@@ -205,6 +205,11 @@ def find_run(name: str, home: Path, base: Path) -> RunFolder:
             raise RunError("there is no run yet", where="last", fix="luthier train RECIPE")
         return begun[-1]
     asked = int(name) if re.fullmatch(r"\d{1,9}", name, re.ASCII) else None
+    if asked is None and _is_file(path):
+        begins = f"; luthier train {name} makes a run of a recipe" if path.suffix in (".yaml", ".yml") else ""
+        names = ", ".join(p.name for p in here[-5:]) or "none here yet"
+        fix = f"name a run's folder, number or name ({names}){begins}"
+        raise RunError("this is a file, and no run", where=name, fix=fix)
     matches = [p for p in here if p.name == name or (asked is not None and asked == _number(p))]
     if matches:
         return RunFolder(matches[-1])
@@ -215,6 +220,13 @@ def find_run(name: str, home: Path, base: Path) -> RunFolder:
     newest = [p.name for p in here[-20:]]
     fix = did_you_mean(name, newest) if newest else "there is none under runs/ here: name its folder"
     raise RunError("there is no such run", where=name, fix=fix)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False
 
 
 def _number(run: Path) -> int:

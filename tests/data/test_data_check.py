@@ -99,6 +99,8 @@ def test_unknown_labels_name_the_nearest() -> None:
 
 def test_a_text_column_taken_for_the_label() -> None:
     rows = [row(f"t{i}", f"a whole sentence {i}") for i in range(200)]
+    assert codes(check(rows, CLASSIFICATION).faults) == {("error", "many-labels"): 1}
+    rows[7] = row("t7", "a whole sentence 6")
     assert codes(check(rows, CLASSIFICATION).faults) == {("warning", "many-labels"): 1}
 
 

@@ -19,6 +19,7 @@ from luthier.secrets import without_secrets
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
 from . import data, ladder, machine, models, preview, reading, training
+from .bundle import note_failure
 
 # What an OSError with a file's name says about the person's input, not about luthier.
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -111,6 +112,8 @@ def _leave(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
         found = error
     else:
         found = _judge(error, arguments)
+    if arguments[:1] != ["doctor"]:
+        note_failure(found, arguments)
     print_error(found)
     if as_json:
         about = {"where": found.where, "found": found.found, "fix": found.fix, "exit_code": found.exit_code}

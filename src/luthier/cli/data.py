@@ -39,7 +39,9 @@ def new(
     """Write a commented starter recipe."""
     from luthier.files import write_text
     from luthier.run import starter
+    from luthier.terminal.progress import Progress
     from luthier.terminal.streams import say
+    from luthier.training.events import Phase
 
     kind = task_named(task)
     settings: dict[str, Any] = {}
@@ -52,7 +54,9 @@ def new(
     rows = None
     place = "rows.csv"
     if data is not None:
-        settings, loaded = _read_as(kind, data)
+        with Progress() as listen:
+            listen(Phase("reading rows"))
+            settings, loaded = _read_as(kind, data)
         columns = {field: name for field, name in loaded.columns.items() if field != name}
         rows = len(loaded.rows)
         place = os.path.relpath(data, target.parent) if Path(data).exists() and not Path(data).is_absolute() else data
@@ -148,7 +152,9 @@ def _repair(kind: str, target: str, task: str | None, is_recipe: bool, overrides
     """Write a corrected copy of a file whose rows have a field of this kind: spans or tags."""
     from luthier.data import fix_offsets, fix_tags
     from luthier.tasks import TASKS
+    from luthier.terminal.progress import Progress
     from luthier.terminal.streams import print_error, print_json
+    from luthier.training.events import Phase
 
     path = Path(target)
     if is_recipe:
@@ -164,7 +170,9 @@ def _repair(kind: str, target: str, task: str | None, is_recipe: bool, overrides
         task = next(t.name for t in TASKS.values() if any(f.kind == kind for f in t.form.fields))
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), fix="name the data file to repair")
-    fixed, count, left = (fix_offsets if kind == "spans" else fix_tags)(path, TASKS[task].form)
+    with Progress() as listen:
+        listen(Phase("correcting rows"))
+        fixed, count, left = (fix_offsets if kind == "spans" else fix_tags)(path, TASKS[task].form)
     what = "answer start" if kind == "spans" else "tag"
     if as_json:
         print_json({"file": str(fixed), "fixed": count, "left": [fault.as_json() for fault in left]})

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
-import json
 import os
 import platform
 import shutil
 import traceback
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,32 +19,48 @@ from typing import Annotated, Any
 import typer
 
 from luthier import __version__
-from luthier.secrets import without_secrets
+from luthier.errors import InputError
 
 from .arguments import Json
+from .bundle import redacted, refuse_place, write_bundle
 
 EXTRAS = {"trackers": ("tensorboard", "mlflow", "wandb")}  # extra of pyproject.toml -> what it brings
 KEPT_CRASHES = 20
 
 
 def doctor(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="The run that --zip tells of.", show_default="the newest"),
+    ] = None,
     json_: Json = False,
     zip_: Annotated[
-        Path | None, typer.Option("--zip", metavar="FILE", help="Write one file to attach to a bug report.")
+        Path | None,
+        typer.Option(
+            "--zip", metavar="FILE", help="Write one file to attach to a bug report: what failed, how to repeat it."
+        ),
     ] = None,
 ) -> int:
     """This machine as luthier sees it."""
     from luthier.terminal.printers import print_environment
+    from luthier.terminal.progress import Progress
     from luthier.terminal.streams import print_json, say
+    from luthier.training.events import Phase
 
-    facts = environment()
+    if zip_ is not None:
+        refuse_place(zip_)
+    elif run is not None:
+        raise InputError("a run is for a report of it", where=run, fix=f"luthier doctor {run} --zip report.zip")
+    with Progress() as listen:
+        listen(Phase("looking at this machine"))
+        facts = environment()
     if json_:
         print_json(facts)
     else:
         print_environment(facts)
     if zip_ is not None:
-        _write_zip(zip_, facts)
-        say(f"wrote {zip_}: read it before you share it")
+        names = write_bundle(zip_, facts, _crashes(), run)
+        say(f"wrote {zip_} ({', '.join(names)}): read it before you share it")
     return 0
 
 
@@ -66,7 +80,7 @@ def environment() -> dict[str, Any]:
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": memory_text(_memory()) or "unknown",
         "free disk": memory_text(shutil.disk_usage(there).free) or "none",
-        "folder": _redacted(str(folder)),
+        "folder": redacted(str(folder)),
         "offline": offline(),
         "models here": [row["name"] for row in listing() if row["here"]],
         "extras": {
@@ -96,7 +110,7 @@ def write_crash(error: BaseException, arguments: Sequence[str]) -> Path | None:
         folder = home() / "crashes"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"crash-{now:%Y%m%d-%H%M%S-%f}.txt"
-        path.write_text(_redacted(text), "utf-8", errors="replace")
+        path.write_text(redacted(text), "utf-8", errors="replace")
         for old in _crashes()[:-KEPT_CRASHES]:
             old.unlink(missing_ok=True)
         return path
@@ -109,12 +123,6 @@ def _crashes() -> list[Path]:
     return sorted((home() / "crashes").glob("crash-*.txt"))
 
 
-def _redacted(text: str) -> str:
-    """`text` without what looks like a secret, and with ~ for the person's home folder."""
-    own = str(Path.home())
-    return without_secrets(text.replace(own, "~") if len(own) > 1 else text, shared=True)
-
-
 def _memory() -> int:
     """Bytes of memory this process may use: the machine's, or its control group's limit; 0: unknown."""
     try:
@@ -124,17 +132,3 @@ def _memory() -> int:
     with contextlib.suppress(OSError, ValueError):
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total
-
-
-def _write_zip(path: Path, facts: dict[str, Any]) -> None:
-    from luthier.errors import InputError
-
-    if path.exists():
-        raise InputError("it is already there", where=str(path), fix="name a new file with --zip")
-    if not path.parent.is_dir():
-        raise InputError("its folder is not there", where=str(path), fix=f"mkdir -p {path.parent}")
-    crashes = _crashes()[-1:]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
-        bundle.writestr("environment.json", json.dumps(facts, indent=1, default=str))
-        for crash in crashes:
-            bundle.writestr(crash.name, _redacted(crash.read_text("utf-8", errors="replace")))

@@ -42,6 +42,9 @@ def evaluate(
         say(f"warning: {len(skipped):,} rows could not be read and are not scored; see: luthier check {data}")
     if seen:
         say(f"warning: {len(seen):,} of these rows were trained on; the scores are too good by them")
+    if unknown := found.get("unknown_labels") or {}:
+        named = ", ".join(f'"{label}" ({count:,} rows)' for label, count in list(unknown.items())[:3])
+        say(f"warning: {len(unknown):,} labels were not in training and can only be answered wrongly: {named}")
     if json_:
         print_json(found)
     else:
@@ -75,7 +78,7 @@ def predict(
     from luthier.terminal.streams import say
     from luthier.training.events import Phase
 
-    from .rows import answered, ask, opened_rows, stdin_rows, written
+    from .rows import answered, ask, begun, opened_rows, stdin_rows, written
 
     if (
         output is not None
@@ -90,15 +93,19 @@ def predict(
     if output is not None and not output.parent.is_dir():
         raise InputError("its folder is not there", where=str(output), fix=f"mkdir -p {output.parent}")
     opened = load(run)
-    with Progress() as listen:
-        listen(Phase("loading the model"))
-        tuned = opened.tuned()
-    form = tuned.task.asked()
+    form = opened.task().asked()
     known = {"id", *(field.name for field in form.fields)}
     columns = {name: column for name, column in opened.recipe.data.columns.items() if name in known}
+    asked = None
+    with Progress() as listen:
+        if source is not None:  # it is looked into before the model is loaded, which takes long
+            listen(Phase("reading rows"))
+            asked = begun(opened_rows(source, form, columns))
+        listen(Phase("loading the model"))
+        tuned = opened.tuned()
     if source is None and sys.stdin.isatty():
         return ask(tuned, form)
-    asked = stdin_rows(sys.stdin.buffer, form) if source is None else opened_rows(source, form, columns)
+    asked = stdin_rows(sys.stdin.buffer, form) if asked is None else asked
     with Progress() as listen:
         lines = answered(tuned, asked, lambda done: listen(Phase("predicting", done)))
         done, failed = written(lines, output)
@@ -117,9 +124,13 @@ def compare(
     from luthier.run import compare as compare_runs
     from luthier.run import load
     from luthier.terminal.printers import print_comparison
+    from luthier.terminal.progress import Progress
     from luthier.terminal.streams import print_json
+    from luthier.training.events import Phase
 
-    comparison = compare_runs([load(name) for name in runs])
+    with Progress() as listen:
+        listen(Phase("comparing"))
+        comparison = compare_runs([load(name) for name in runs])
     if json_:
         print_json(comparison.as_json())
     else:

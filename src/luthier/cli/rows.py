@@ -52,6 +52,12 @@ def opened_rows(source: str, form: Form, columns: Mapping[str, str]) -> Iterator
         yield from asked_rows(records, form, columns, item.name, numbers)
 
 
+def begun(rows: Iterator[Asked]) -> Iterator[Asked]:
+    """The same rows, the first of them read by now: what is wrong with the file as a whole is raised here."""
+    first = list(islice(rows, 1))
+    return chain(first, rows)
+
+
 def stdin_rows(stream: BinaryIO, form: Form) -> Iterator[Asked]:
     """One row a line: JSON objects, or for tasks with one input the text itself; the first tells which."""
     return asked_rows(_stdin_records(stream, form), form, {}, "stdin", count(1))

@@ -326,6 +326,7 @@ class Job:
         import torch
         from accelerate import Accelerator
 
+        from luthier.engine.heads import head_parameters
         from luthier.training.loop import Training, fit
         from luthier.training.trackers import Trackers
 
@@ -364,6 +365,8 @@ class Job:
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
             again=self.again,
+            row_ids=[row.id for row in (*self.prepared.splits["train"], *self.replayed)],
+            head=frozenset(head_parameters(self.model, self.task.head())),
         )
         torch.manual_seed(self.recipe.seed)
         self.training = True

@@ -92,6 +92,18 @@ def curve(folder: RunFolder) -> list[dict[str, Any]]:
     return [points[step] for step in sorted(points)]
 
 
+def alarm_findings(folder: RunFolder) -> list[Finding]:
+    """One a kind of alarm that the log holds, the first of it."""
+    out: dict[str, Finding] = {}
+    for event in read_log(folder.events):
+        if event.get("event") == "alarm" and event["kind"] not in out:
+            said = f"At step {event['step']:,} of training {event['found']}."
+            numbers, rows = {"step": event["step"], "kind": event["kind"]}, tuple(event["rows"])
+            remedy = f"{event['fix'][:1].upper()}{event['fix'][1:]}."
+            out[event["kind"]] = Finding("alarm", "warning", said, numbers, rows, remedy)
+    return list(out.values())
+
+
 def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     """Score, find, decide; write predictions, scores.json, findings.json, report.html and the model card."""
     task, folder, test = proof.task, proof.folder, proof.prepared.splits["test"]
@@ -100,6 +112,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     points = curve(folder)
     kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
     findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof.prepared.splits)]
+    findings += alarm_findings(folder)
     findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
     tuned = proof.answers.get("test", ())
     calibration = chosen = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from luthier import config
 from luthier.data import leaks, units
 from luthier.data import load as load_rows
 from luthier.data.options import NO_GROUPS
-from luthier.errors import DataError, LuthierError, RunError
+from luthier.errors import DataError, LuthierError, RunError, did_you_mean
 from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
@@ -72,10 +73,24 @@ class Run:
     def findings(self) -> list[dict[str, Any]]:
         return list((self.verdict or {}).get("findings", []))
 
+    def task(self) -> Task:
+        """What the model was tuned for, with the labels it knows; loads no weight. RunError if the run has none."""
+        from luthier.serve.predict import read_settings
+
+        self._refuse_without_model()
+        return read_settings(self.folder.model)[2]
+
+    def _refuse_without_model(self) -> None:
+        state = self.status()["state"]
+        if state != "finished" and not self.folder.model.is_dir():
+            fix = "wait for it" if state == "running" else f"luthier resume {self.path}"
+            raise RunError(f"it has no tuned model yet: it is {state}", where=str(self.path), fix=fix)
+
     def tuned(self, dtype: str = "auto") -> Tuned:
         """The loaded model. RunError if the run has none."""
         from luthier.serve import Tuned
 
+        self._refuse_without_model()
         if dtype not in self._tuned:
             self._tuned[dtype] = Tuned.load(self.folder.model, dtype)
         return self._tuned[dtype]
@@ -111,22 +126,22 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
         return found
     emit = listen or (lambda event: None)
     recipe = run.recipe
-    tuned = run.tuned()
+    task = run.task()
     emit(Phase("reading rows"))
     options = recipe.data
     loaded = load_rows(
         data,
-        tuned.task.form,
-        columns=_columns_for(data, options.columns, tuned.task),
+        task.form,
+        columns=_columns_for(data, options.columns, task),
         base=Path.cwd(),
         label_names=options.label_names,
     )
     if not loaded.rows:
         first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
-        raise DataError(
-            f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {tuned.task.name}"
-        )
+        raise DataError(f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {task.name}")
     rows = loaded.rows
+    unknown = _unknown_labels(rows, task, data)
+    tuned = run.tuned()
     answers = tuned.answers(rows, lambda done, total: emit(Phase("answering rows", done, total)))
     train = _training_rows(run, recipe, tuned.task, emit)
     rivals = baselines(tuned.task, train, rows, tuned.tokenizer, emit)
@@ -136,7 +151,24 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     seen = [leak["row"] for leak in leaks([*train, *_learned_before(run, recipe)], rows, form, shared or NO_GROUPS)]
     found = score(tuned.task, rows, answers, rivals, units(rows, form, shared), recipe.seed).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
-    return {**found, "skipped": skipped, "seen_in_training": seen}
+    return {**found, "skipped": skipped, "seen_in_training": seen, "unknown_labels": unknown}
+
+
+def _unknown_labels(rows: Sequence[Row], task: Task, data: str) -> dict[str, int]:
+    """Labels that the model was not taught, with their numbers of rows; DataError if it knows none of the rows'."""
+    known, target = task.state.get("labels"), task.form.target
+    if not known or task.form[target].kind != "label":
+        return {}
+    counts = Counter(str(row[target]) for row in rows)
+    unknown = {label: count for label, count in counts.most_common() if label not in known}
+    if len(unknown) == len(counts):
+        label = next(iter(unknown))
+        raise DataError(
+            f'not one of its labels was in training: {len(unknown)} such as "{label[:60]}" ({unknown[label]:,} rows)',
+            where=data,
+            fix=f"write the labels as the training rows do. {did_you_mean(label, known)}",
+        )
+    return unknown
 
 
 def _columns_for(data: str, columns: Mapping[str, str], task: Task) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.errors import DataError, RunError, did_you_mean
 from luthier.files import as_written, read_json, verified
-from luthier.methods import METHODS
+from luthier.methods import METHODS, Method
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS, Task, Work, make_task
 
@@ -98,6 +98,26 @@ def answer_rows(
     return answer_examples(task, work)[0]
 
 
+def read_settings(folder: Path, *, whole: bool = False) -> tuple[dict[str, Any], Method, Task]:
+    """(settings, method, task) of the model in a run's `model/` folder, its weights left alone.
+
+    `whole`: every file's sha256 is checked first. RunError if there is no model, or it is damaged.
+    """
+    if not (folder / SETTINGS).is_file():
+        raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
+    if whole:
+        verified(folder)
+    settings = read_json(folder / SETTINGS)
+    with as_written(folder / SETTINGS):
+        kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
+        method = way(way.Options(**settings["method"]))
+        options, state = kind.Options(**settings["task"]), dict(settings["state"])
+        task = make_task(options, settings.get("kind", "encoder"), method, state)
+        settings["untuned_state"] = dict(settings["untuned_state"])
+        settings["base"] = {name: str(settings["base"][name]) for name in ("folder", "name", "sha256")}
+    return settings, method, task
+
+
 @dataclass
 class Tuned:
     """A loaded model with its task; `predict` answers plain dictionaries."""
@@ -119,16 +139,8 @@ class Tuned:
         from luthier.engine.heads import use_exact_head
         from luthier.models import home, load_tokenizer, resolve
 
-        if not (folder / SETTINGS).is_file():
-            raise RunError("it holds no tuned model", where=str(folder), fix="name a run that finished training")
-        verified(folder)
-        settings = read_json(folder / SETTINGS)
-        with as_written(folder / SETTINGS):
-            kind, way = TASKS[settings["task"]["name"]], METHODS[settings["method"]["name"]]
-            method = way(way.Options(**settings["method"]))
-            options, untuned_state = kind.Options(**settings["task"]), dict(settings["untuned_state"])
-            task = make_task(options, settings.get("kind", "encoder"), method, dict(settings["state"]))
-            saved = {name: str(settings["base"][name]) for name in ("folder", "name", "sha256")}
+        settings, method, task = read_settings(folder, whole=True)
+        untuned_state, saved = settings["untuned_state"], settings["base"]
         keep_memory()
         machine = find_machine(dtype, home() / "machine.json")
         base = _base(saved) if method.needs_base else None

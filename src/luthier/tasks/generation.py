@@ -191,7 +191,8 @@ class Generation(LanguageTask):
         for row, made in zip(rows, self._encoded(rows, tokenizer, keep=True)):
             if isinstance(made, Refusal):
                 code, message = "chat-template", made.reason
-                fix = "correct the row, leave it out, or use another template (task.chat_template)"
+                first = "raise task.max_length" if "task.max_length" in message else "correct the row"
+                fix = f"{first}, leave the row out, or use another template (task.chat_template)"
             elif not any(one.trained for one in made):
                 code, message = (
                     "nothing-to-learn",

@@ -16,28 +16,65 @@ Clock = Callable[[], float]
 
 
 class Pace:
-    """Fed with every Step of this process; the time between steps counts, so scoring and saving do too."""
+    """Fed with every Step and every scoring of this process.
 
-    def __init__(self, step: int, steps: int, clock: Clock = time.monotonic) -> None:
+    What is left is the sum of three parts: steps, whose time grows with their tokens as that of the steps seen does;
+    what comes between any two steps; and the scorings that are due, each as long as those seen. `tokens` are those of
+    all steps to come, `eval_steps` how many steps lie between scorings (0: none), `scoring` the seconds that one takes,
+    as far as that is known before the first.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        steps: int,
+        clock: Clock = time.monotonic,
+        *,
+        tokens: int = 0,
+        eval_steps: int = 0,
+        scoring: float = 0.0,
+    ) -> None:
         self.step, self.steps = step, steps
         self.own = 0  # steps seen here, whatever an earlier process did
         self._clock = clock
-        self._first = self._last = clock()
+        self._last = clock()
+        self._tokens_left, self._eval_steps, self._scoring = tokens, eval_steps, scoring
         self._examples = 0
         self._seconds = 0.0
         self._loss = 0.0
         self._weight = 0.0
+        # Sums over each step but the first, which warms up: of 1, tokens, seconds, tokens squared, their product.
+        self._seen = [0.0] * 5
+        self._between = 0.0  # seconds between those steps, scorings left out
+        self._pauses: list[float] = []  # seconds of each scoring, with the saving that follows it
+        self._scored = False
 
     def add(self, step: Step) -> None:
+        now = self._clock()
+        gap, self._last = now - self._last, now
         self.step = step.step
         self.own += 1
-        self._last = self._clock()
-        if self.own == 1:
-            self._first = self._last  # the first step warms up: it is left out of the time left
+        self._tokens_left -= step.tokens
+        rest = max(0.0, gap - step.seconds)
+        if self._scored:
+            self._pauses.append(rest)
+        elif self.own > 1:
+            self._between += rest
+        if self.own > 1:
+            self._count_in(step.tokens, min(step.seconds, gap))
+        self._scored = False
         self._examples += step.examples
         self._seconds += step.seconds
         self._loss = _KEPT * self._loss + (1 - _KEPT) * step.loss
         self._weight = _KEPT * self._weight + (1 - _KEPT)
+
+    def _count_in(self, tokens: int, seconds: float) -> None:
+        numbers = (1.0, tokens, seconds, tokens**2, tokens * seconds)
+        self._seen = [total + number for total, number in zip(self._seen, numbers)]
+
+    def scored(self) -> None:
+        """A scoring has ended; what follows it until the next step belongs to it."""
+        self._scored = True
 
     @property
     def loss(self) -> float | None:
@@ -51,11 +88,33 @@ class Pace:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last step; None before three steps of our own. Never negative."""
+        """Until training ends, if nothing stops it early; None before three steps of our own. Never negative."""
         if self.own < FEWEST_STEPS:
             return None
-        a_step = (self._last - self._first) / (self.own - 1)
-        return max(0.0, (self.steps - self.step) * a_step - (self._clock() - self._last))
+        left = max(0, self.steps - self.step)
+        whole = left * (self._a_step(left) + self._between / self._seen[0]) + self._scorings_left() * self._a_scoring()
+        return max(0.0, whole - (self._clock() - self._last))
+
+    def _a_step(self, left: int) -> float:
+        """Mean seconds of a step to come: that of those seen, carried to the tokens to come by linear regression.
+
+        Its slope lies between 0 (all steps take alike) and the mean's own (time is tokens), whatever few steps say.
+        """
+        tokens, seconds, squares, products = (total / self._seen[0] for total in self._seen[1:])
+        if self._tokens_left <= 0 or not left or not tokens:
+            return seconds
+        spread, together = squares - tokens**2, products - tokens * seconds
+        slope = min(max(together / spread if spread > 1e-9 * squares else 0.0, 0.0), seconds / tokens)
+        return max(0.0, seconds + slope * (self._tokens_left / left - tokens))
+
+    def _scorings_left(self) -> int:
+        every = self._eval_steps
+        if not every or self.step >= self.steps:
+            return 0
+        return -(-self.steps // every) - self.step // every
+
+    def _a_scoring(self) -> float:
+        return sum(self._pauses) / len(self._pauses) if self._pauses else self._scoring
 
 
 class PhasePace:

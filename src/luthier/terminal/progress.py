@@ -6,12 +6,13 @@ import contextlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from luthier.evidence.content import count_text
 from luthier.evidence.measures import as_text, measure
-from luthier.training.events import Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from luthier.training.events import Alarm, Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 from .pace import Clock, Pace, PhasePace, left_text
 from .streams import console
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 SECONDS_APART = 10.0  # between two quiet lines, at least
 SHARE_APART = 0.05  # of the work between two quiet lines, at least ...
 SIGN_OF_LIFE = 60.0  # ... unless this long has passed
+VALIDATION = "untuned model, validation rows"  # the phase that takes what a scoring will
+BEAT = 1.5  # seconds of silence after which a log gets a dot: a sign of life at least every two seconds
+TICK = 0.25  # seconds between two looks at whether it is time
 QUICK = 1.0  # a phase that takes no longer is not worth a line
 _WHY = {
     "finished": "training finished",
@@ -46,19 +50,23 @@ class Progress:
         self._clock = clock
         self._view: _Quiet | _Live
         if self._stream.isatty() if live is None else live:
-            self._view = _Live(self._stream)
+            self._view = _Live(self._stream, clock, quick)
         else:
             self._view = _Quiet(self._stream, clock, quick)
+        self._heart = _Heart(self._view.beat)
         self._pace: Pace | None = None
         self._phase: Phase | None = None
         self._phase_pace: PhasePace | None = None
+        self._scoring = 0.0  # seconds that the untuned model took for the validation rows
 
     def __enter__(self) -> Progress:
+        self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._heart.stop()
         self._view.close()
 
     def __call__(self, event: Event) -> None:
@@ -67,16 +75,28 @@ class Progress:
             return
         self._phase = None
         if isinstance(event, Started):
-            self._pace = Pace(event.step, event.steps, self._clock)
+            self._pace = Pace(
+                event.step,
+                event.steps,
+                self._clock,
+                tokens=event.tokens,
+                eval_steps=event.eval_steps,
+                scoring=self._scoring,
+            )
             self._view.note(_begin_text(event))
         elif isinstance(event, Step):
             self._on_step(event)
         elif isinstance(event, Scored):
+            if self._pace is not None:
+                self._pace.scored()
             self._view.note(_scored_text(event))
         elif isinstance(event, Resumed):
             self._view.note(
                 f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
             )
+        elif isinstance(event, Alarm):
+            if not event.stops:  # that is told by the error it ends with
+                self._view.note(f"warning: {event.told}\nFix: {event.fix}")
         elif isinstance(event, Stopped):
             self._pace = None
             self._view.note(_stopped_text(event))
@@ -94,6 +114,8 @@ class Progress:
             # Scoring between two steps needs no line of its own: its score has one.
             self._view.begin(event.what, quiet=self._pace is not None)
         self._phase = event
+        if event.what == VALIDATION:
+            self._scoring = self._phase_pace.seconds
         left = left_text(self._phase_pace.seconds_left(event.done, event.total))
         self._view.update(event.what, event.done, event.total, _join(_count_text(event), left))
 
@@ -113,21 +135,54 @@ class Progress:
         self._view.update("training", event.step, pace.steps, words)
 
 
+class _Heart:
+    """Calls `beat` again and again from a thread of its own, so that work which tells nothing does not look dead."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat, self._over = beat, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while not self._over.wait(TICK):
+            with contextlib.suppress(OSError, ValueError):  # the stream may be gone
+                self._beat()
+
+
 class _Quiet:
-    """Lines for logs and pipes: one a phase, one a scoring, and now and then where the work stands."""
+    """Lines for logs and pipes: one a phase, one a scoring, now and then where the work stands, dots in a silence."""
 
     def __init__(self, stream: TextIO, clock: Clock, quick: float) -> None:
         self._stream, self._clock, self._quick = stream, clock, quick
-        self._last = clock()
+        self._last = self._signed = clock()  # of a line, of anything
+        self._dots = False  # the line that stands is one of dots
+        self._lock = threading.RLock()
         self._what = ""
         self._share = 0.0
         self._timer: threading.Timer | None = None  # says what is being done once it takes long
 
     def note(self, text: str) -> None:
         self._cancel()
-        with contextlib.suppress(ValueError):  # a timer may outlive the stream by a moment
-            print(text, file=self._stream, flush=True)
-        self._last = self._clock()
+        with self._lock, contextlib.suppress(ValueError):  # a timer may outlive the stream by a moment
+            print("\n" * self._dots + text, file=self._stream, flush=True)
+            self._dots = False
+        self._last = self._signed = self._clock()
+
+    def beat(self) -> None:
+        if self._clock() - self._last >= SIGN_OF_LIFE:
+            self.note(f"{self._what or 'working'}: still at it")
+        elif self._clock() - self._signed >= BEAT:
+            with self._lock:
+                print(".", end="", file=self._stream, flush=True)
+                self._dots = True
+            self._signed = self._clock()
 
     def begin(self, what: str, *, quiet: bool) -> None:
         self._what, self._share = what, 0.0
@@ -160,6 +215,10 @@ class _Quiet:
 
     def close(self) -> None:
         self._cancel()
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            if self._dots:
+                print(file=self._stream, flush=True)
+            self._dots = False
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -168,10 +227,13 @@ class _Quiet:
 
 
 class _Live:
-    """One bar that is redrawn, with finished lines left standing above it."""
+    """One bar that is redrawn and turns by itself, with finished lines left standing above it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Clock, quick: float) -> None:
         self._console = console(stream)
+        self._clock, self._quick = clock, quick
+        self._since = clock()  # when the last bar went, or the work began
+        self._lock = threading.RLock()
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         self._what = ""
@@ -195,12 +257,19 @@ class _Live:
     def note(self, text: str) -> None:
         self._console.print(text)
 
+    def beat(self) -> None:
+        """A bar where there is none: before the first phase, or between two."""
+        with self._lock:
+            if self._task is None and self._clock() - self._since >= self._quick:
+                self.begin("working", quiet=True)
+
     def begin(self, what: str, *, quiet: bool) -> None:
-        bars = self._started()
-        if self._task is not None:
-            bars.remove_task(self._task)
-        self._what = what
-        self._task = bars.add_task(what, total=None, words="")
+        with self._lock:
+            bars = self._started()
+            if self._task is not None:
+                bars.remove_task(self._task)
+            self._what = what
+            self._task = bars.add_task(what, total=None, words="")
 
     def update(self, what: str, done: int, total: int, words: str) -> None:
         if what != self._what or self._task is None:
@@ -211,14 +280,17 @@ class _Live:
         self._started().update(self._task, description=named, completed=done, total=total or None, words=words)
 
     def done(self) -> None:
-        if self._bars is not None and self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task, self._what = None, ""
+        with self._lock:
+            if self._bars is not None and self._task is not None:
+                self._bars.remove_task(self._task)
+                self._task, self._what = None, ""
+                self._since = self._clock()
 
     def close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        with self._lock:
+            if self._bars is not None:
+                self._bars.stop()
+                self._bars = self._task = None
 
 
 def _begin_text(event: Started) -> str:

@@ -5,13 +5,14 @@ The loop itself is imported at its first use, so that a recipe is read and refus
 
 from typing import TYPE_CHECKING, Any
 
-from .events import Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
+from .events import Alarm, Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
 from .options import TrainOptions
 
 if TYPE_CHECKING:
     from .loop import Training, fit
 
 __all__ = [
+    "Alarm",
     "Event",
     "Phase",
     "Resumed",

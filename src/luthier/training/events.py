@@ -32,7 +32,10 @@ class Phase(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """Training begins or goes on: how much there is to do."""
+    """Training begins or goes on: how much there is to do.
+
+    `tokens` are those of all steps to come, `eval_steps` how many steps lie between scorings (0: none is made).
+    """
 
     name: ClassVar[str] = "start"
     step: int
@@ -40,6 +43,8 @@ class Started(Event):
     examples: int
     trained_parameters: int
     parameters: int
+    tokens: int = 0
+    eval_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,30 @@ class Saving(Event):
     name: ClassVar[str] = "saving"
     logged: ClassVar[bool] = False
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm(Event):
+    """Something is wrong with the training: its kind (see `luthier.training.alarms`), what was found, what to do.
+
+    `rows` are the ids of the rows of that step; `stops`: the run ends here, with an error that says the same.
+    """
+
+    name: ClassVar[str] = "alarm"
+    step: int
+    kind: str
+    found: str
+    rows: tuple[str, ...]
+    fix: str
+    stops: bool = False
+
+    @property
+    def told(self) -> str:
+        """What was found, at which step, with the first of the rows."""
+        shown = ", ".join(self.rows[:8]) + (f" and {len(self.rows) - 8} more" if len(self.rows) > 8 else "")
+        rows = f"training rows {shown}" if self.rows else ""
+        place = ", ".join(part for part in (f"step {self.step:,}" if self.step else "", rows) if part)
+        return f"{self.found} ({place})" if place else self.found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ from luthier.engine.inference import to_device
 from luthier.errors import ModelError, RunError
 
 from . import checkpoint
+from .alarms import Alarmed, Alarms, not_finite, nothing_counts
 from .checkpoint import Position
 from .embedded import Embedded
 from .events import Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
@@ -67,6 +68,8 @@ class Training:
     pull: Callable[[nn.Module], None] | None = None  # adds to a step's gradients, before they are clipped
     stop: Callable[[], bool] = lambda: False
     again: bool = False  # the run was begun before, perhaps without coming to a checkpoint
+    row_ids: Sequence[str] = ()  # by the rows' numbers in `examples`; without them alarms give the numbers
+    head: Collection[str] = ()  # names of parameters that no method owns
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,9 +79,17 @@ class Training:
     def steps(self) -> int:
         return max(1, math.ceil(self.steps_per_epoch * self.options.epochs))
 
+    def ids(self, indices: Any) -> tuple[str, ...]:
+        """Ids of the rows that these examples were made from, each once."""
+        rows = dict.fromkeys(int(row) for row in self.examples.rows[indices])
+        return tuple(str(self.row_ids[row]) if len(self.row_ids) else str(row) for row in rows)
+
 
 def fit(training: Training) -> Iterator[Event]:
-    """Train from the newest checkpoint, or from the start. Afterwards the model holds its best weights."""
+    """Train from the newest checkpoint, or from the start. Afterwards the model holds its best weights.
+
+    An alarm that stops the run is an event first and an Alarmed error then.
+    """
     t = training
     model, options = t.model, t.options
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -91,8 +102,23 @@ def fit(training: Training) -> Iterator[Event]:
     elif t.again:
         yield Resumed(0, 0)
     total, trained = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in named.values())
-    yield Started(position.step, t.steps, len(t.examples), trained, total)
+    left, every = max(0, t.steps - position.step), options.eval_steps
+    tokens = round(float(t.examples.lengths.sum()) * left / t.steps_per_epoch)
+    scorings = 0 if t.score is None else t.steps_per_epoch if every == "epoch" else int(every)
+    yield Started(position.step, t.steps, len(t.examples), trained, total, tokens, scorings)
+    try:
+        yield from _train(t, optimizer, named, position)
+    except Alarmed as error:
+        yield error.alarm
+        raise
+
+
+def _train(
+    t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], position: Position
+) -> Iterator[Event]:
+    model, options = t.model, t.options
     stepper = _Stepper(t, optimizer, list(named.values()))
+    alarms = Alarms(named, optimizer, float(options.learning_rate), t.head, t.steps)
     names = {id(p): name for name, p in named.items()}
     if position.score_due:
         yield Phase("scoring the validation rows")
@@ -100,6 +126,10 @@ def fit(training: Training) -> Iterator[Event]:
     while position.step < t.steps and not position.over:
         event = stepper.step(position)
         yield event
+        for alarm in alarms.hear(event, stepper.weight, t.ids(stepper.indices)):
+            if alarm.stops:
+                raise Alarmed(alarm)
+            yield alarm
         position.train_loss += event.loss * stepper.weight
         position.train_weight += stepper.weight
         end = position.step == t.steps
@@ -139,6 +169,9 @@ class _Stepper:
         self.t, self.optimizer, self.trained = training, optimizer, trained
         self.weights = training.objective.weights(training.examples)
         self.weight = 0.0  # of the last step
+        self.indices = np.zeros(0, dtype=int)  # its examples
+        if not self.weights.any():
+            raise nothing_counts(len(self.weights), training.ids(slice(None)))
         self.epoch = -1
         self.plan: list[np.ndarray] = []
         self.model = training.model
@@ -159,7 +192,7 @@ class _Stepper:
         epoch, place = divmod(position.step, t.steps_per_epoch)
         if epoch != self.epoch:
             self.plan, self.epoch = epoch_plan(t.examples.lengths, options.batch_size, t.seed, epoch), epoch
-        indices = self.plan[place]
+        indices = self.indices = self.plan[place]
         self.weight = float(self.weights[indices].sum())
         learning_rate = float(options.learning_rate) * rate(
             position.step, t.steps, options.warmup_ratio, options.schedule
@@ -171,13 +204,7 @@ class _Stepper:
             t.pull(t.model)
         norm = float(nn.utils.clip_grad_norm_(self.trained, options.clip or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            rows = ", ".join(str(int(i)) for i in t.examples.rows[indices][:8])
-            raise ModelError(
-                f"the loss is {loss}, the gradient's norm {norm}, at step {position.step + 1} (training rows {rows})",
-                where="train",
-                fix="lower train.learning_rate, set train.dtype: float32, or look at those rows; "
-                "the last checkpoint is intact",
-            )
+            raise not_finite(position.step + 1, loss, norm, t.ids(indices))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         position.step += 1

@@ -67,7 +67,8 @@ def _label(
     if allowed is None:
         yield from _numeric(counts, form, file)
     if len(counts) > max(50, total // 2):
-        yield _many_labels(len(counts), total, form, file)
+        # Where none repeats, nothing that one row teaches is true of another.
+        yield _many_labels(len(counts), total, form, file, "error" if len(counts) == total else "warning")
         return
     yield from _spellings(counts, "rows", form, file)
     yield from _few(counts, "rows labelled", "add rows of it, or merge it", form, file)
@@ -82,10 +83,10 @@ def _label(
         yield Fault("warning", "imbalance", message, file, 0, form.target, shown(rarest[0]), fix)
 
 
-def _many_labels(number: int, total: int, form: Form, file: str) -> Fault:
+def _many_labels(number: int, total: int, form: Form, file: str, severity: FaultSeverity = "warning") -> Fault:
     message = f"{number} different labels in {total} rows, expected a few that repeat"
     fix = "is this column the label? name the right one under data.columns"
-    return Fault("warning", "many-labels", message, file, 0, form.target, "", fix)
+    return Fault(severity, "many-labels", message, file, 0, form.target, "", fix)
 
 
 def _spellings(counts: Counter[str], what: str, form: Form, file: str) -> Iterator[Fault]:

@@ -58,6 +58,7 @@ def resolve(source: str | list[str], base: Path | None, split: str | None) -> tu
     for given in [source] if isinstance(source, str) else source:
         path = _place(given, base)
         if path is not None and path.is_dir():
+            _refuse_no_data(given, path)
             files, left_out = _folder(given, path, split)
             found += files
             notes += left_out
@@ -145,6 +146,16 @@ def _folder(given: str, folder: Path, split: str | None) -> tuple[list[Found], l
         message = f"taken for a word about the data and not read: {', '.join(about)}"
         return found, [Fault("note", "left-out", message, given, fix="name the file itself if it is data")]
     return found, []
+
+
+def _refuse_no_data(given: str, folder: Path) -> None:
+    """A folder that luthier or transformers has written holds JSON files, and none of them is rows."""
+    if (folder / "status.json").is_file() and (folder / "recipe.yaml").is_file():
+        fix = f"name the file with your rows; those of this run stand in {folder / 'recipe.yaml'} under data"
+        raise DataError("this is a run's folder, and holds no rows to learn from", where=given, fix=fix)
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        fix = "name the file with your rows; a model stands under `model`, at the top of the recipe"
+        raise DataError("this is a model's folder, and holds no rows", where=given, fix=fix)
 
 
 def _entries(given: str, entries: Iterable[Path]) -> list[Found]:
@@ -244,4 +255,4 @@ def _hub_or_missing(given: str, base: Path | None) -> Found:
 def _what_is_there(folder: Path, names: list[str]) -> str:
     if not folder.is_dir():
         return f"the folder {folder} is not there either; a path is relative to the recipe's folder"
-    return f"{folder} holds {', '.join(sorted(names)[:8]) or 'no data files'}"
+    return f"{'this folder' if str(folder) == '.' else folder} holds {', '.join(sorted(names)[:8]) or 'no data files'}"

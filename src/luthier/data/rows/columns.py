@@ -234,10 +234,14 @@ def _not_found(
         for f in missing
     }
     if labelled:
-        fix = "say which column it is, in the recipe:\n  columns:\n"
+        fix = "rename a column of the file, or say in the recipe which it is:\n  columns:\n"
         fix += "\n".join(f"    {name}: {guess}" for name, guess in guesses.items())
     else:  # rows to be answered: there is no recipe to say it in
-        fix = "; ".join(f'call "{guess}" "{name}"' for name, guess in guesses.items())
+        near = {f.name: nearest(f.name, free) for f in missing}
+        fix = "; ".join(
+            f'rename the column "{near[name]}" to "{name}"' if near[name] else f'name the column that holds it "{name}"'
+            for name in guesses
+        )
     names = ", ".join(f'"{f.name}" ({f.help})' for f in missing)
     return DataError(
         f"no column for {names}; the columns are: {shown(', '.join(found), 300)}",

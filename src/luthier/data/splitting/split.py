@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import DataError
-from ...records import SPLITS, Form, Row
+from ...records import SPLITS, Form, Row, content_hash
 from ..pulse import Pulse, Say
 from ..uncollected import uncollected
 from .balance import Group, balance
@@ -71,10 +71,13 @@ def split(
     groups = _groups(rows, form, name, joined.find, say)
     wanted = {split: share for split, share in shares.items() if share}
     if len(groups) < len(wanted) + 1:
+        texts = len({content_hash(row, [field.name for field in form.inputs]) for row in rows})
+        swapped = f"are two columns swapped (only {texts} inputs differ)? name them under data.columns. Or "
+        more = "add data, ask for fewer splits (data.validation: 0), or choose another data.group_by"
         raise DataError(
             f"{len(rows)} rows form {len(groups)} groups of rows that belong together, expected at least "
             f"{len(wanted) + 1} to fill {', '.join(('train', *sorted(wanted)))}",
-            fix="add data, ask for fewer splits (data.validation: 0), or choose another data.group_by",
+            fix=f"{swapped if len(rows) >= 10 * texts else ''}{more}",
         )
     moves = balance(groups, wanted, len(rows), say)
     splits = [""] * len(rows)
