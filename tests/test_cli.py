@@ -71,7 +71,7 @@ EVALUATION: dict[str, Any] = {
 }
 
 
-def made_run(path: Path, word: str | None = "use it", state: str = "finished") -> Run:
+def made_run(path: Path, word: str | None = "use it", state: str = "finished", task: str = "classification") -> Run:
     """A run folder as training leaves it, without a model."""
     folder = RunFolder(path)
     folder.set_status(state, verdict=word, base=str(path.parent))
@@ -87,7 +87,7 @@ def made_run(path: Path, word: str | None = "use it", state: str = "finished") -
         write_json(folder.findings, {"verdict": word, "sentence": sentence, "because": [], "findings": [finding]})
         write_json(folder.scores, {"test": EVALUATION})
         folder.report.write_text("<html>")
-    folder.recipe.write_text("model: minilm\ntask: classification\ndata:\n  train: rows.csv\n")
+    folder.recipe.write_text(f"model: minilm\ntask: {task}\ndata:\n  train: rows.csv\n")
     return Run(folder)
 
 
@@ -362,12 +362,13 @@ def test_evaluate_on_other_data_warns_of_rows_it_trained_on(
 
     def evaluate(opened: Run, data: str | None, *, listen: Any) -> dict[str, Any]:
         assert opened.path == run.path and data == "new.csv"
-        return {**EVALUATION, "skipped": [{}], "seen_in_training": ["1", "2"]}
+        return {**EVALUATION, "skipped": [{}], "seen_in_training": ["1", "2"], "unknown_labels": {"mixed": 33}}
 
     replace(monkeypatch, "evaluate", evaluate)
     done = luthier("evaluate", str(run.path), "--data", "new.csv", "--json")
     assert done.json["rows"] == 400
-    assert "1 rows could not be read" in done.err and "2 of these rows were trained on" in done.err
+    assert "1 row could not be read and is not scored" in done.err and "2 of these rows were trained on" in done.err
+    assert "training never saw these labels" in done.err and '"mixed" on 33' in done.err
 
 
 def test_compare(luthier: Luthier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -598,7 +599,7 @@ def test_predict_reads_every_format(luthier: Luthier, tuned: FakeTuned, name: st
 
 def test_predict_reads_nested_squad(luthier: Luthier, tuned: FakeTuned) -> None:
     tuned.task = TASKS["question-answering"](TASKS["question-answering"].Options())
-    made_run(Path("run"))
+    made_run(Path("run"), task="question-answering")
     answers = [{"text": "nowhere to be found", "answer_start": 99}]  # a wrong label is no matter here
     asked = [{"id": "q1", "question": "Who?", "answers": answers}, {"id": "q2", "question": "Where?"}]
     write_json(Path("squad.json"), {"data": [{"title": "t", "paragraphs": [{"context": "A place.", "qas": asked}]}]})
@@ -678,11 +679,40 @@ def test_predict_reads_stdin(
         assert (line["prediction"] is None) == ("error" in line)
 
 
+def test_lines_of_stdin_may_each_have_a_layout_of_their_own() -> None:
+    form = TASKS["generation"](TASKS["generation"].Options()).asked()
+    lines = [
+        "plain",
+        '{"prompt": "one"}',
+        '{"instruction": "two", "input": "more"}',
+        '{"messages": [{"role": "user", "content": "three"}]}',
+        "{ no JSON",
+        '{"title": "x", "id": 5}',
+    ]
+    for given in (lines, [lines[1], lines[0], *lines[2:]]):
+        asked = list(rows.stdin_rows(io.BytesIO("\n".join(given).encode()), form))
+        assert [row.id for row in asked] == ["1", "2", "3", "4", "5", "6"]
+        said = [row.fields["messages"][-1]["content"] if row.fields else None for row in asked]
+        if given is lines:
+            assert said == ["plain", "one", "two\nmore", "three", "{ no JSON", None]
+        else:  # the first line is an object: a line that is none is a fault
+            assert said == ["one", None, "two\nmore", "three", None, None]
+        assert "stdin:6: no layout" in asked[-1].error and 'to "prompt"' in asked[-1].error
+
+
+def test_a_file_without_the_column_that_is_asked_for_names_those_it_has(luthier: Luthier, tuned: FakeTuned) -> None:
+    made_run(Path("run"))
+    Path("p.csv").write_text("id,heading,note\n1,a,b\n")
+    done = luthier("predict", "run", "-i", "p.csv")
+    assert done.code == 2 and "the columns are: id, heading, note" in done.err
+    assert "COLUMN" not in done.err and 'rename the column that holds it to "text"' in done.err
+
+
 def test_predict_refuses_plain_lines_where_two_inputs_are_needed(
     luthier: Luthier, tuned: FakeTuned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned.task = TASKS["question-answering"](TASKS["question-answering"].Options())
-    made_run(Path("run"))
+    made_run(Path("run"), task="question-answering")
     stdin(monkeypatch, b"Who is it?\n")
     done = luthier("predict", "run")
     assert done.code == 2 and '{"question": "...", "context": "..."}' in done.err
@@ -703,11 +733,73 @@ def test_predict_refuses(luthier: Luthier, tuned: FakeTuned, arguments: list[str
     assert done.code == 2 and said in done.err
 
 
+def test_what_cannot_be_read_is_refused_before_a_model_is_loaded(
+    luthier: Luthier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_run(Path("run"), task="question-answering")
+    monkeypatch.setattr(Run, "tuned", lambda self, dtype="auto": pytest.fail("a model was loaded"))
+    stdin(monkeypatch, b"Who is it?\n")
+    assert luthier("predict", "run").code == 2
+    Path("p.csv").write_text("id,heading,note\n1,a,b\n")
+    assert luthier("predict", "run", "--input", "p.csv").code == 2
+
+
+def test_a_stopped_predict_says_what_became_of_its_file(
+    luthier: Luthier, tuned: FakeTuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_run(Path("run"))
+    write_jsonl(Path("many.jsonl"), ({"text": f"text {n}"} for n in range(2 * rows.BATCH)))
+    answer = FakeTuned.predict
+
+    def stopped(self: FakeTuned, given: list[Mapping[str, Any]], progress: Any = None) -> list[dict[str, Any]]:
+        if self.sizes:
+            raise KeyboardInterrupt
+        return answer(self, given)
+
+    monkeypatch.setattr(FakeTuned, "predict", stopped)
+    done = luthier("predict", "run", "--input", "many.jsonl", "--output", "out.jsonl")
+    assert done.code == 130 and not Path("out.jsonl").exists()
+    assert f"stopped after {rows.BATCH} rows; nothing is kept" in " ".join(done.err.split())
+
+
+def test_a_finished_run_says_where_it_lies_and_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from luthier.cli.training import _show_places
+
+    monkeypatch.chdir(tmp_path)
+    run = made_run(Path("runs/first"))
+    _show_places(run)
+    assert capsys.readouterr().out == f"report: {run.folder.report.resolve()}\nrun: {tmp_path / 'runs/first'}\n"
+    (run.folder.checkpoints / "step-000001").mkdir(parents=True)
+    with (run.folder.checkpoints / "step-000001/trained.safetensors").open("wb") as file:
+        file.truncate(20_000_000)
+    _show_places(run)
+    said = capsys.readouterr().out
+    assert "20 MB of it checkpoints" in said and f"rm -r {tmp_path / 'runs/first/checkpoints'}" in said
+
+
+def test_headlines_are_said_however_soon_the_next_event_comes() -> None:
+    from luthier.cli.headlines import with_headlines
+    from luthier.terminal.progress import Progress
+
+    out = io.StringIO()
+    with Progress(out, live=False) as progress:
+        listen = with_headlines(progress)
+        for what in ("rung 1 of 2: bert full, finished before", "rung 2 of 2: bert lora", "encoding", "tuning with x"):
+            listen(Phase(what))
+    assert out.getvalue().splitlines() == [
+        "rung 1 of 2: bert full, finished before",
+        "rung 2 of 2: bert lora",
+        "tuning with x",
+    ]
+
+
 def test_predict_asks_at_a_terminal(
     luthier: Luthier, tuned: FakeTuned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tuned.task = TASKS["question-answering"](TASKS["question-answering"].Options())
-    made_run(Path("run"))
+    made_run(Path("run"), task="question-answering")
     said = iter(["A passage.", "Who?", "", "Where?", "", ""])
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or next(said))

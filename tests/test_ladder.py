@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 import tiny
 from luthier.cli import main
 from luthier.errors import RunError
+from luthier.evidence.rungs import write_rungs
 from luthier.files import read_json
 from luthier.ladder import _plan, _rung_recipe, climb
 from luthier.run.recipe import read
 from luthier.runs import RunFolder
+from luthier.terminal import printers
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,9 @@ def test_a_finished_ladder_trains_nothing_again_and_a_stopped_rung_goes_on(recip
     folders = [RunFolder(Path(rung.run)) for rung in ladder.rungs if rung.state == "finished"]
     before = [folder.events.stat().st_mtime_ns for folder in folders]
     folders[1].set_status("stopped")
-    again = climb(recipe, out=ladder.path)
+    told: list[str] = []
+    again = climb(recipe, out=ladder.path, listen=lambda event: told.append(getattr(event, "what", "")))
+    assert "rung 2 of 3: bert frozen, finished before" in told and "rung 3 of 3: bert full" in told
     after = [folder.events.stat().st_mtime_ns for folder in folders]
     assert after[0] == before[0] and after[1] > before[1]
     assert [one.score for one in again.facts] == [one.score for one in ladder.facts]
@@ -87,6 +92,19 @@ def test_the_verb_prints_both_tables_and_json(recipe, ladder, tmp_path: Path, ca
     shown = capsys.readouterr().out
     assert "left out: bert few-shot" in shown and "95 % interval" in shown
     assert max(map(len, shown.splitlines()[:12])) <= 100
+
+
+def test_a_tie_is_said(ladder, capsys) -> None:
+    facts = [replace(one, validation=0.9) if one.run else one for one in ladder.facts]
+    level = replace(ladder, facts=facts)
+    printers.print_ladder(level.as_json())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"best on the validation rows: {facts[0].name} (no better than {facts[1].name}" in said
+    page = ladder.path / "level.html"
+    write_rungs(page, "Text classification", "macro_f1", facts, [])
+    assert f"{facts[1].name} scored the same there" in page.read_text("utf-8")
+    facts[1] = replace(facts[1], validation=0.8)
+    assert replace(ladder, facts=facts).level == []
 
 
 def planned(base: Path, models: list[str], **more: str) -> list:

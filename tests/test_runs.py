@@ -465,6 +465,10 @@ def test_the_ledger_counts_runs_not_folders(tmp_path: Path) -> None:
     assert count_test("rows", tmp_path / "moved", home) == 3
     new_run(tmp_path / "a", tmp_path, "k", home).set_status("running")  # the same place, another run
     assert count_test("rows", tmp_path / "a", home) == 4
+    inner = RunFolder(tmp_path / "a" / "without-made-rows")
+    inner.path.mkdir()
+    inner.set_status("running")
+    assert count_test("rows", inner.path, home) == 4  # made to hold the run against, whose folder it lies in
     with (home / "tests.jsonl").open("a") as file:
         file.write('{"test": "rows", "ru')
     new_run(tmp_path / "e", tmp_path, "k", home).set_status("running")

@@ -329,6 +329,25 @@ def test_score_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "accuracy 81.2 % 79.0 to 83.0 % 50.0 % 75.0 % 48.0 %" in lines
 
 
+def test_models_may_be_called_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    printers.print_scores(EVALUATION, called={"tuned": "prompted model", "untuned": "model without examples"})
+    said = capsys.readouterr().out
+    fits(said)
+    assert "prompted model" in said and "model without examples" in said and "tuned" not in said.replace("untuned", "")
+
+
+def test_many_models_that_are_not_here_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"family": "BERT", "parameters": 1, "licence": "mit", "max_length": 512, "reasons": ["so it is"]}
+    names = ["here", *(f"org/away-{n}" for n in range(9))]
+    candidates = [{**one, "name": name, "here": name == "here"} for name in names]
+    printers.print_advice(
+        {"rows": 5, "task": "classification", "language": "en", "candidates": candidates, "left_out": []}
+    )
+    said = capsys.readouterr().out
+    assert "1. here" in said and "org/away-3" in said and "org/away-4" not in said
+    assert "and 5 models more that are not on this disk" in said
+
+
 def test_score_table_of_another_evaluation_says_its_groups(capsys: pytest.CaptureFixture[str]) -> None:
     printers.print_scores(
         {
@@ -379,6 +398,9 @@ def test_data_report_groups_faults_errors_first(capsys: pytest.CaptureFixture[st
     assert "12,345, 5 of them cannot be used" in said
     assert "label 0 5%" in said and "and 8 more" in " ".join(said.split())
     assert "12 rows are cut at 256" in " ".join(said.split())
+    report["facts"]["truncated"]["rows"] = 1  # type: ignore[index]
+    printers.print_data_report(report)
+    assert "1 row is cut at 256" in " ".join(capsys.readouterr().out.split())
     assert "train 10,000, validation 1,000, test 1,340" in said
     assert said.index("span (5 times)") < said.index("duplicate") < said.index("odd-characters")
     assert "and 2 more (all of them: --json)" in said
@@ -397,15 +419,24 @@ def test_verdict_with_its_findings(capsys: pytest.CaptureFixture[str]) -> None:
     fits(said)
     assert said.startswith("verdict: not proven\nToo few rows.\n\nwarning  It leaks.")
     assert "  Fix: Split again." in said
+    deciding = {"id": "worse", "severity": "warning", "sentence": "It is worse.", "remedy": "Look at it."}
+    verdict = {"verdict": "do not use it", "sentence": "It does worse.", "because": ["worse"]}
+    printers.print_verdict(verdict, findings=[*findings, deciding])
+    said = capsys.readouterr().out
+    assert said.startswith("verdict: do not use it\nIt does worse.\n  Fix: Look at it.\n\nwarning  It leaks.")
+    assert "It is worse." not in said
+    printers.print_verdict(verdict, findings=[deciding])
+    assert capsys.readouterr().out.endswith("It does worse.\n  Fix: Look at it.\n")
 
 
 def test_models_table(capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"what": "model", "kind": "encoder", "parameters": 22_713_216, "bytes": 91_623_000, "here": False}
+    row = {"what": "model", "kind": "encoder", "parameters": 22_713_216, "here": False}
+    row |= {"download": 61_000_000, "disk": 91_623_000}
     names = ("minilm", "sentence-transformers/a-model-with-a-very-long-name-that-does-not-fit@0123456789ab")
     printers.print_models([{**row, "name": name, "licence": "mit (the package; not the rest)"} for name in names])
     said = capsys.readouterr().out
     fits(said)
-    assert "22.7 M" in said and "92 MB" in said and " mit" in said
+    assert "22.7 M" in said and "61 MB" in said and "92 MB" in said and " mit" in said
     assert "luthier models get NAME" in said
 
 

@@ -76,12 +76,19 @@ class Ladder:
         """The rung with the best validation score."""
         return next((one for one in self.facts if one.run), None)
 
+    @property
+    def level(self) -> list[str]:
+        """The other rungs with the very validation score of the best."""
+        others = [one for one in self.facts if one.run and one is not self.best]
+        return [one.name for one in others if self.best and one.validation == self.best.validation]
+
     def as_json(self) -> dict[str, Any]:
         return {
             "ladder": str(self.path),
             "task": self.task,
             "primary": self.primary,
             "best": self.best.name if self.best else None,
+            "level": self.level,
             "rungs": [asdict(one) for one in self.facts],
             "left_out": [asdict(rung) for rung in self.rungs if rung.state != "finished"],
             "page": str(self.page),
@@ -106,7 +113,8 @@ def climb(
     rungs = _plan(checked, base, folder, emit)
     for number, rung in enumerate(rungs, 1):
         if rung.state == "to do":
-            emit(Phase(f"rung {number} of {len(rungs)}: {rung.name}"))
+            done = ", finished before" if _finished(rung) else ""
+            emit(Phase(f"rung {number} of {len(rungs)}: {rung.name}{done}"))
             _climb_one(rung, checked, base, folder, emit)
             _write_state(folder, rungs)
     task = TASKS[checked.task.name](checked.task)
@@ -199,10 +207,15 @@ def _rung_recipe(rung: Rung, recipe: Recipe, base: Path) -> Recipe:
     return recipe.model_copy(update={"model": model, "data": data, "method": method, "train": train, "ladder": None})
 
 
+def _finished(rung: Rung) -> bool:
+    run = RunFolder(Path(rung.run))
+    return run.status_file.is_file() and run.finished()
+
+
 def _climb_one(rung: Rung, recipe: Recipe, base: Path, folder: Path, emit: Listener) -> None:
     """Run one rung to its end in a process of its own, and note what became of it."""
     run = RunFolder(Path(rung.run))
-    if run.status_file.is_file() and run.finished():
+    if _finished(rung):
         rung.state = "finished"
         return
     file = Path(f"{run.path}.yaml")

@@ -252,11 +252,13 @@ def newest_unfinished(home: Path) -> RunFolder | None:
 def count_test(key: str, run: Path, home: Path) -> int:
     """Enter in the ledger that `run` scored the test rows with this content hash; how many runs have by now.
 
-    A run is known by the id in its status.json: moved, it counts once; repeated in the same place, again.
+    A run is known by the id in its status.json: moved, it counts once; repeated in the same place, again. One inside
+    another's folder was made to hold that one against: both count as one.
     """
-    folder = RunFolder(run)
+    outer = RunFolder(run.resolve().parent)
+    folder = outer if outer.status_file.is_file() else RunFolder(run)
     status = read_json(folder.status_file) if folder.status_file.is_file() else {}
-    name = str(status.get("id") or run.resolve())
+    name = str(status.get("id") or folder.path.resolve())
     ledger = home / "tests.jsonl"
     runs = {line.get("run") for line in read_log(ledger) if line.get("test") == key}
     if name not in runs:

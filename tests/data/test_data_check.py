@@ -8,8 +8,10 @@ from collections import Counter
 import pytest
 from data_forms import CLASSIFICATION, QA, questions, reviews
 
+import tiny
 from luthier.data.checking.rows import check, check_splits
 from luthier.records import Field, Form, Row
+from luthier.tasks import TASKS
 
 
 def codes(faults: list) -> Counter[tuple[str, str]]:
@@ -114,6 +116,16 @@ def test_truncation() -> None:
     done = check(rows, CLASSIFICATION, count_tokens=lambda rows: [100] * 180 + [600] * 20, max_length=512)
     assert codes(done.faults) == {("warning", "truncation"): 1}
     assert "20 rows (10.0%)" in done.faults[0].message and "600" in done.faults[0].fix
+    done = check(rows, CLASSIFICATION, count_tokens=lambda rows: [100] * 199 + [600], max_length=512)
+    assert "1 row (0.5%) is longer than 512 tokens and loses its end" in done.faults[0].message
+    dialogs = tiny.chats(40)
+    form = TASKS["generation"].form
+    (fault,) = [
+        fault
+        for fault in check(dialogs, form, count_tokens=lambda rows: [100] * 38 + [600] * 2, max_length=512).faults
+        if fault.code == "truncation"
+    ]
+    assert "2 rows (5.0%) are longer than 512 tokens and lose their oldest turns" in fault.message
 
 
 @pytest.mark.parametrize(

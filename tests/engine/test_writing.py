@@ -169,6 +169,18 @@ def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shared < 0.6 * sum(seen)
 
 
+def test_an_answer_that_is_cut_inside_a_character_ends_before_it() -> None:
+    tokenizer = parts("llama")[1]
+    ids = np.array(tokenizer("🌟🌟", add_special_tokens=False)["input_ids"])
+    assert len(ids) == 8  # a byte a token
+    for count, text in ((8, "🌟🌟"), (6, "🌟"), (5, "🌟"), (3, "")):
+        made = generation._Made(ids[None, :count], None)
+        watch = generation._Watch([None], 1, 1, [ids[:1]], 1.0, 0)
+        watch.values, watch.tokens = [np.zeros((1, 1))] * count, [np.array([[token]]) for token in ids[:count]]
+        (one,) = generation._read_off(made, watch, tokenizer, set())
+        assert one.text == text and not one.ended
+
+
 def test_writing_stops_at_every_id_that_ends() -> None:
     model, some = make("llama"), ids_of("llama", 40)
     free = say(model, "llama", some, max_new_tokens=8, stop_ids=[])

@@ -94,3 +94,16 @@ def test_points_may_lack_numbers_and_come_in_any_order():
     points = curve(FALLING, SETTLED)[::-1]
     points.append({"step": 0, "epoch": 0.0, "train_loss": None, "validation_loss": 0.7, "validation_score": None})
     assert ids(points) == ["healthy-fit"]
+
+
+def test_no_advice_names_what_was_done():
+    nothing = [curve([0.69, 0.69], [0.69, 0.69], [0.5, 0.51]), {"trivial_score": 0.51}]
+    flat = [curve([0.695, 0.694, 0.693, 0.694], [0.69] * 4), {}]
+    over = [curve(FALLING, RISING), {}]
+    for points, facts in (nothing, flat, over):
+        for method in ("full", "lora", "frozen"):
+            found = fit_findings(points, training_rows=500, epochs=2, method=method, **facts)
+            assert found and found[0].severity == "warning"
+            words = found[0].remedy.replace(".", " ").split()
+            assert all(f"name={method}" not in word for word in words), found[0].remedy
+            assert method == "frozen" or method not in words

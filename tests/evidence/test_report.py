@@ -10,7 +10,7 @@ from evidence_fakes import curve, label_content, span_content
 
 from luthier.evidence.calibration import calibrate
 from luthier.evidence.content import DataFacts, FaultCount, Lengths, SourceFile
-from luthier.evidence.report import render, write_report
+from luthier.evidence.report import _row_parts, render, write_report
 from luthier.evidence.rows import Chosen, Piece, Shown
 from luthier.evidence.verdict import Verdict
 from luthier.records import Answer, Finding, Table
@@ -192,3 +192,40 @@ def test_numbers_that_are_not_there():
     points = [{"step": 10, "epoch": None, "train_loss": None, "validation_loss": 0.5, "validation_score": None}]
     text = render(replace(made, curve=points, calibration=calibrate([Answer("x", 1.0)], np.array([True]))))
     assert not re.search(r"\bnan\b", text)
+
+
+def test_a_prompt_is_not_called_tuned():
+    labels = label_content()
+    names = {**labels.baseline_names, "tuned": "prompted model", "untuned": "model without examples"}
+    page = render(replace(labels, baseline_names=names, trained=False, curve=(), findings=(), recipe=""))
+    said = " ".join(Page(page).words)
+    assert "prompted model" in said and "model without examples" in said and "Nothing was trained" in said
+    assert "the tuned model" not in said.lower() and "tuned minus" not in said and "learning curve" not in said
+
+
+def test_answers_that_are_all_equally_sure():
+    labels = label_content()
+    answers = [Answer("x", 0.4)] * 60
+    alike = replace(labels, calibration=calibrate(answers, np.arange(60) % 5 < 2), title="Regression on text")
+    said = " ".join(Page(render(replace(alike, primary="macro_f1"))).words)
+    assert "Regression on text with minilm" in said and "Classification with" not in said
+    assert "there is one dot" in said and "Mistakes it was most sure of" not in said
+    assert "a tenth of the answers" in " ".join(Page(render(labels)).words)
+
+
+def test_what_stands_beside_a_row_is_explained():
+    half = Shown("1", "a:1", (("text", (Piece("x"),)),), "2.5", "3", 0.5, 0.48)
+    given = replace(label_content(), chosen=Chosen((), (half,), ()))
+    said = " ".join(Page(render(given)).words)
+    assert "overlap 48\u00a0%" in said and "has in common with the expected one" in said
+    parts = _row_parts(replace(given, primary="r2"))
+    assert parts["likeness"][0] == "closeness" and "exact number" in parts["likeness"][1]
+    assert _row_parts(replace(given, chosen=Chosen((), (), ())))["likeness"][1] == ""
+
+
+def test_long_names_of_baselines_stand_whole_in_the_plot():
+    labels = label_content()
+    names = {**labels.baseline_names, "classical": "text of the most similar row, or the beginning"}
+    page = render(replace(labels, baseline_names=names))
+    svg = page[page.index("<svg") : page.index("</svg>")]
+    assert "or the beginning" in svg.replace("\n", " ") and "…" not in svg

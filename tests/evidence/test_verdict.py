@@ -63,6 +63,25 @@ def test_an_undefined_deciding_score_proves_nothing():
     assert verdict.word == "not proven" and "macro F1" in verdict.sentence
 
 
+def test_few_rows_ask_for_groups_where_there_are_some_and_do_not_deny_a_loss():
+    few = decide(scored(rows=20), [], "macro_f1", 1).because[0]
+    assert "groups" not in few.remedy
+    assert "10 groups" in decide(scored(rows=400, groups=9), [], "macro_f1", 1).because[0].remedy
+    worse = decide(scored(rows=13, classical=DOWN), [], "macro_f1", 1)
+    (finding,) = [one for one in worse.findings if one.id == "few-test-rows"]
+    assert "That it is worse shows even so" in finding.sentence and "nothing can be proven" not in finding.sentence
+    assert "even so" not in few.sentence
+
+
+def test_where_nothing_is_trained_no_advice_speaks_of_training():
+    for evaluation in (scored(classical=DOWN), scored(untuned=DOWN), scored(classical=LEVEL), scored(score=0.3)):
+        verdict = decide(evaluation, [], "macro_f1", 1, {"untuned": "model without examples"}, trained=False)
+        said = " ".join([verdict.sentence, *(one.sentence + one.remedy for one in verdict.findings)])
+        assert "method.prompt" in said and "model without examples" in said
+        for word in ("learning curves", "learning_rate", "epochs", "training rows", "untuned"):
+            assert word not in said, word
+
+
 def test_where_less_is_better_the_signs_turn():
     evaluation = scored(DOWN, DOWN, DOWN, key="loss", score=1.2)
     assert decide(evaluation, [], "loss", 1).word == "use it"

@@ -200,6 +200,8 @@ def test_a_run_trains_nothing_and_a_new_process_answers_the_same(
         settings.get("choose", ""), settings["k"]
     )
     assert run.verdict is not None
+    found = {finding["id"] for finding in run.findings}
+    assert not found & {"too-few-points", "no-validation-split"}  # of curves and checkpoints that are not there
     evaluation = run.evaluation
     assert evaluation is not None
     if settings["k"] == 0:

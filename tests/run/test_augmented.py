@@ -17,7 +17,7 @@ import tiny
 from luthier.config import read_recipe
 from luthier.data import augment as rules
 from luthier.data.options import DataOptions
-from luthier.errors import Interrupted
+from luthier.errors import Interrupted, ModelError
 from luthier.files import read_json, read_jsonl
 from luthier.records import Row
 from luthier.run.augment import Makers, _whole_words, make_rows, with_whole_paths
@@ -29,7 +29,12 @@ from luthier.training.events import Event, Step
 def test_made_rows_stand_in_training_alone_and_the_report_says_what_they_brought(recipe, tmp_path: Path) -> None:
     made = recipe("question-answering", epochs=1)
     augment = [{"name": "distractors", "share": 0.5}, {"name": "unanswerable", "share": 0.25}]
-    run = luthier.train({**made, "data": {**made["data"], "augment": augment}}, out=tmp_path / "run")
+    told: list[str] = []
+    run = luthier.train(
+        {**made, "data": {**made["data"], "augment": augment}},
+        out=tmp_path / "run",
+        listen=lambda event: told.append(getattr(event, "what", "")),
+    )
     lines = read_jsonl(run.folder.splits)
     marked = [line for line in lines if "made_by" in line]
     assert len(marked) > 30
@@ -45,6 +50,9 @@ def test_made_rows_stand_in_training_alone_and_the_report_says_what_they_brought
     assert said["augmentation"]["numbers"]["without"] == plain
     assert said["augmentation"]["numbers"]["with"] == run.evaluation["scores"]["f1"]
     assert not [line for line in read_jsonl(without / "splits.jsonl") if "made_by" in line]
+    assert "test-set-reused" not in said  # the run without made rows is this run's own
+    assert "tuning with the made rows" in told
+    assert told.index("loading the model, without made rows") < told.index("tuning with the made rows")
 
 
 def test_the_comparison_can_be_left_out(recipe, tmp_path: Path) -> None:
@@ -131,6 +139,16 @@ def test_a_gap_is_filled_with_a_word_and_never_with_a_piece(vocabulary: Sequence
     plain = Tokenizer(models.WordLevel({token: i for i, token in enumerate(vocabulary)}, vocabulary[0]))
     allowed = _whole_words(PreTrainedTokenizerFast(tokenizer_object=plain))
     assert {token for token, score in zip(vocabulary, allowed.tolist(), strict=True) if score == 0} == words
+
+
+def test_an_encoder_without_its_language_head_fills_no_gap(tmp_path: Path) -> None:
+    makers = Makers(tmp_path, SimpleNamespace(device="cpu"), 512, lambda event: None)  # type: ignore[arg-type]
+    tiny.save_model(tmp_path / "bare", "bert")
+    with pytest.raises(ModelError, match="no head that finds hidden words") as refused:
+        makers._load(str(tmp_path / "bare"), "encoder", "AutoModelForMaskedLM")
+    assert "google-bert/bert-base-uncased" in refused.value.fix
+    tiny.save_model(tmp_path / "whole", "bert", language_head=True)
+    makers._load(str(tmp_path / "whole"), "encoder", "AutoModelForMaskedLM")
 
 
 def test_a_text_may_hold_the_word_that_stands_for_a_gap(tmp_path: Path) -> None:

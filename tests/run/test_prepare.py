@@ -106,3 +106,14 @@ def test_rows_are_measured_some_at_a_time(asked: bool, tmp_path: Path, monkeypat
     whole, _ = measured()
     monkeypatch.setattr(preparing, "AT_ONCE", 1)
     assert measured() == (whole, [0, *range(60)])
+
+
+def test_ids_that_no_file_holds_are_not_spoken_of_and_a_leak_is_said_once(tmp_path: Path) -> None:
+    rows = [dict(row.fields) for row in tiny.reviews(80)]
+    found = prepared("classification", tmp_path, {"train": rows, "test": rows[:20]})
+    assert ("duplicate-id", "id") not in codes(found, "note")
+    assert [code for code, _ in codes(found, "error")] == ["leak"]
+    assert "duplicate" not in {code for code, _ in codes(found, "warning")}
+    own = [{"id": i, **row} for i, row in enumerate(rows)]
+    found = prepared("classification", tmp_path, {"train": [*own, own[3]], "test": own[:20]}, leakage="drop")
+    assert ("duplicate-id", "id") in codes(found, "note")

@@ -89,6 +89,32 @@ def test_tags_and_labels_are_shown(made: Path) -> None:
     assert [example["target"] for example in found["examples"]] == [row["label"] for row in rows[:2]]
 
 
+def printed(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    previews.print_preview(found)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_called_learned_where_nothing_is(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = recipe(made, "llama", "classification", [dict(row.fields) for row in tiny.reviews(8)])
+    found = preview({**given, "method": {"name": "few-shot", "k": 1}}, rows=1)
+    said = printed(found, capsys)
+    assert "is the answer that is expected; nothing is learned" in said
+    assert "of them expected" in said and "of them learned" not in said and "is learned;" not in said
+
+
+def test_the_legend_of_tags_says_what_other_words_are(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tiny.rows_for("token-classification", 4)
+    said = printed(preview(recipe(made, "bert", "token-classification", [dict(row.fields) for row in rows])), capsys)
+    assert "all other words are learned as none of these" in said and "only read" not in said
+
+
+def test_a_document_that_is_cut_into_blocks_loses_nothing(made: Path) -> None:
+    lines = [{"text": f"{row['text']} " * 12} for row in tiny.reviews(4)]
+    found = preview(recipe(made, "bert", "pretraining", lines, max_length=16), rows=2)["examples"]
+    assert max(example["parts"] for example in found) > 2
+    assert [example["cut"] for example in found] == [""] * len(found)
+
+
 def test_two_texts_stand_apart(made: Path) -> None:
     rows = tiny.rows_for("seq2seq", 4)
     first = preview(recipe(made, "t5", "seq2seq", [dict(row.fields) for row in rows]), rows=1)["examples"][0]

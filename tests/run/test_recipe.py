@@ -390,6 +390,8 @@ def test_starters_and_mappings_are_recipes(tmp_path: Path) -> None:
                 awkward,
                 {"text": awkward},
             )
+        made = starter(task, "a.csv", {}, 5)
+        assert max(map(len, made.splitlines())) <= 120, task
     mapping = {"model": "minilm", "task": "classification", "data": {"train": Path("a.csv")}}
     recipe, _ = read(mapping)
     assert recipe.data.train == "a.csv" and recipe.method.name == "full"

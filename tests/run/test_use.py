@@ -136,6 +136,17 @@ def test_evaluation_names_rows_that_training_has_seen_and_rows_it_skipped(runs, 
     assert found["rows"] == 40
 
 
+def test_evaluation_names_labels_that_training_never_saw(runs, data, tmp_path: Path) -> None:
+    rows = read_jsonl(data["classification"])[:20]
+    file = tmp_path / "some.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert luthier.evaluate(luthier.load(runs[FULL].path), str(file))["unknown_labels"] == {}
+    for row in rows[:7]:
+        row["label"] = "mixed"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert luthier.evaluate(luthier.load(runs[FULL].path), str(file))["unknown_labels"] == {"mixed": 7}
+
+
 def test_evaluation_scores_nothing_where_there_is_nothing(runs, tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text('{"text": "", "label": "x"}\n')
     run = luthier.load(runs[FULL].path)

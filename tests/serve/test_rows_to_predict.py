@@ -8,6 +8,8 @@ import pytest
 
 from luthier.cli.rows import Asked, answered
 from luthier.errors import DataError, ModelError
+from luthier.records import Answer, Row
+from luthier.serve.predict import line
 
 
 class Picky:
@@ -31,3 +33,9 @@ def test_one_row_that_cannot_be_answered_leaves_the_others(error: type[Exception
         ("2", None, "too long"),
         ("3", "two", None),
     ]
+
+
+def test_a_number_has_no_digits_that_mean_nothing() -> None:
+    for given, told in ((2.5677739340977923, 2.567774), (-1.23456789e-8, -1.234568e-8), (3.0, 3.0)):
+        assert line(Row("1", {}), Answer(given, 0.5))["prediction"] == told
+    assert line(Row("1", {}), Answer("2.5677739340977923", 0.5))["prediction"] == "2.5677739340977923"

@@ -120,6 +120,8 @@ def test_thresholds_are_chosen_on_validation_and_rare_labels_share_one() -> None
     assert all(a.prediction == row["labels"] for a, row in zip(after[:20], rows[:20]))
     assert after[0].confidence == pytest.approx(0.3 * 0.8 * 0.99, abs=1e-6)
     assert [a.prediction for a in after[20:25]] == [["b"]] * 3 + [[]] * 2
+    assert after[0].detail["thresholds"] == pytest.approx(edges)
+    assert before[0].detail["thresholds"] == {"a": 0.5, "b": 0.5, "c": 0.5}
     few = task("multi_label_classification", many([["a", "b", "c"]]))
     few.choose(rows[19:21], before[19:21])
     assert few.state["thresholds"] == {}
@@ -293,6 +295,8 @@ def test_low_and_high_numbers_in_a_table() -> None:
     assert sum(line[1] for line in table.rows) == 100
     assert table.rows[0][0].startswith("0 to")
     assert table.rows[-1][0].endswith("to 9")
+    halves = numbers([1.5] * 5 + [2.0] * 5 + [9.0] * 5)
+    assert subject.tables(halves, [Answer(2.0, 1.0)] * 15)[0].rows[0][0] == "1.5"
     assert len(subject.tables(numbers([3.0]), [Answer(1.0, 1.0)])[0].rows) == 1
 
 

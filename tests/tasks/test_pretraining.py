@@ -17,7 +17,7 @@ import tiny
 from luthier.errors import Interrupted, ModelError
 from luthier.files import read_json, read_jsonl, sha256_of
 from luthier.models import load_tokenizer, resolve
-from luthier.records import Row
+from luthier.records import Answer, Row
 from luthier.runs import RunFolder
 from luthier.serve import Tuned
 from luthier.tasks import Work
@@ -90,6 +90,18 @@ def test_every_token_of_a_document_may_be_hidden_once(tmp_path: Path, architectu
     if not whole_word:
         assert numbers == [n for w in examples.columns["words"] for n in range(int((w >= 0).sum()))]
     assert max(numbers) < 16
+
+
+def test_copies_of_a_document_are_shown_once_and_a_new_head_is_said(models: dict[str, Path], tmp_path: Path) -> None:
+    task, _, _ = task_for(models["bert"])
+    rows = [*documents(4), *documents(1), *documents(1)]
+    answers = [Answer("", 0.5, {"nll": 4.0 + i % 4, "tokens": 2.0}) for i in range(6)]
+    for table in task.tables(rows, answers)[1:]:
+        texts = [line[2] for line in table.rows]
+        assert len(texts) == len(set(texts)) == 4
+    assert task.rivals["untuned"] == "untuned model with a new head"
+    kept, _, _ = task_for(tiny.save_model(tmp_path / "whole", "bert", language_head=True))
+    assert "untuned" not in kept.rivals
 
 
 # Loss

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .arguments import Json, Out, Set
+from .headlines import with_headlines
 
 
 def ladder(
@@ -22,7 +23,7 @@ def ladder(
     from luthier.terminal.streams import print_json
 
     with Progress() as listen:
-        found = climb(recipe, out=out, overrides=set_ or [], listen=listen)
+        found = climb(recipe, out=out, overrides=set_ or [], listen=with_headlines(listen))
     if json_:
         print_json(found.as_json())
     else:

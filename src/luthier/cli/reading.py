@@ -13,6 +13,7 @@ from luthier.errors import InputError, RunError
 from .arguments import Json, RunName
 
 VERDICT_CODES = {"use it": 0, "do not use it": 1, "not proven": 3}
+SHOWN_LABELS = 5
 
 
 def evaluate(
@@ -28,9 +29,11 @@ def evaluate(
     json_: Json = False,
 ) -> int:
     """Scores with intervals, beside three baselines."""
+    from luthier.data.reading.raw import shown
+    from luthier.methods import METHODS
     from luthier.run import evaluate as evaluate_run
     from luthier.run import load
-    from luthier.terminal.printers import print_scores
+    from luthier.terminal.printers import plural, print_scores
     from luthier.terminal.progress import Progress
     from luthier.terminal.streams import print_json, say
 
@@ -39,16 +42,18 @@ def evaluate(
         found = evaluate_run(opened, data, listen=listen)
     skipped, seen = found.get("skipped") or [], found.get("seen_in_training") or []
     if skipped:
-        say(f"warning: {len(skipped):,} rows could not be read and are not scored; see: luthier check {data}")
+        are = "is" if len(skipped) == 1 else "are"
+        say(f"warning: {plural(len(skipped), 'row')} could not be read and {are} not scored; see: luthier check {data}")
     if seen:
         say(f"warning: {len(seen):,} of these rows were trained on; the scores are too good by them")
-    if unknown := found.get("unknown_labels") or {}:
-        named = ", ".join(f'"{label}" ({count:,} rows)' for label, count in list(unknown.items())[:3])
-        say(f"warning: {len(unknown):,} labels were not in training and can only be answered wrongly: {named}")
+    if unknown := found.get("unknown_labels"):
+        names = ", ".join(f'"{shown(label, 40)}" on {rows:,}' for label, rows in list(unknown.items())[:SHOWN_LABELS])
+        more = f" and {len(unknown) - SHOWN_LABELS:,} more" if len(unknown) > SHOWN_LABELS else ""
+        say(f"warning: training never saw these labels, so their rows are answered wrongly: {names}{more}")
     if json_:
         print_json(found)
     else:
-        print_scores(found, opened.recipe.task)
+        print_scores(found, opened.recipe.task, METHODS[opened.recipe.method.name].called)
     return 0
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from luthier.errors import DataError, InputError, LuthierError, ModelError
+from luthier.errors import DataError, InputError, Interrupted, LuthierError, ModelError
 from luthier.records import Fault, Form
 
 from .talk import talk
@@ -59,14 +60,26 @@ def begun(rows: Iterator[Asked]) -> Iterator[Asked]:
 
 
 def stdin_rows(stream: BinaryIO, form: Form) -> Iterator[Asked]:
-    """One row a line: JSON objects, or for tasks with one input the text itself; the first tells which."""
-    return asked_rows(_stdin_records(stream, form), form, {}, "stdin", count(1))
+    """One row a line: JSON objects, or for tasks with one input the text itself; the first tells which.
+
+    Of dialogs each line may be either, and an object laid out in its own way.
+    """
+    records, numbers = _stdin_records(stream, form), count(1)
+    if form.inputs[0].kind != "messages":
+        yield from asked_rows(records, form, {}, "stdin", numbers)
+        return
+    for raw in records:
+        try:
+            yield from asked_rows(iter([raw]), form, {}, "stdin", numbers)
+        except DataError as error:
+            yield Asked(str(next(numbers)), None, f"stdin:{raw.line}: {error.found}. Fix: {error.fix}")
 
 
 def _stdin_records(stream: BinaryIO, form: Form) -> Iterator[Raw]:
     from luthier.data.reading.raw import Raw
 
     inputs = [field.name for field in form.inputs]
+    in_turns = form.inputs[0].kind == "messages"
     as_json: bool | None = None
     for number, line in enumerate(stream, 1):
         try:
@@ -84,13 +97,16 @@ def _stdin_records(stream: BinaryIO, form: Form) -> Iterator[Raw]:
                     where=f"stdin:{number}",
                     fix=f"one JSON object a line: {json.dumps(dict.fromkeys(inputs, '...'))}",
                 )
-        if not as_json:
+        if not as_json and not (in_turns and text.lstrip().startswith("{")):
             yield Raw(number, {inputs[0]: text})
             continue
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            yield Raw(number, None, [_fault(number, f"the line is no JSON ({error})")])
+            if as_json:
+                yield Raw(number, None, [_fault(number, f"the line is no JSON ({error})")])
+            else:
+                yield Raw(number, {inputs[0]: text})
             continue
         if not isinstance(value, dict):
             yield Raw(number, None, [_fault(number, "the line is no JSON object")])
@@ -207,6 +223,14 @@ def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[in
                 file.flush()
                 os.fsync(file.fileno())
                 part.replace(output)
+    except KeyboardInterrupt:
+        kept = "nothing is kept, since the file appears whole or not at all" if whole else "these are written"
+        raise Interrupted(
+            f"stopped after {done:,} row{'s' * (done != 1)}; {kept}",
+            signal=signal.SIGINT,
+            where=str(output),
+            fix="start it again, or leave --output out: lines then go to stdout as they are answered",
+        ) from None
     finally:
         if whole:
             part.unlink(missing_ok=True)

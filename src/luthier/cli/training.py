@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,10 +10,12 @@ import typer
 from luthier.errors import InputError, did_you_mean
 
 from .arguments import Json, Out, Set
+from .headlines import with_headlines
 
 if TYPE_CHECKING:
     from luthier.run import Run
 
+WORTH_FREEING = 10_000_000  # bytes of checkpoints
 # Notes that tell what a person has asked for.
 ALWAYS_TOLD = ("continued", "remembered", "augmented", "augmentation", "test-set-reused")
 
@@ -71,7 +74,7 @@ def train(
     from luthier.terminal.progress import Progress
 
     with Progress() as listen:
-        run = train_run(recipe, out=out, overrides=set_ or [], listen=listen)
+        run = train_run(recipe, out=out, overrides=set_ or [], listen=with_headlines(listen))
     return _show(run, json_)
 
 
@@ -105,7 +108,7 @@ def resume(
         return _show(run, json_)
     say(f"resuming {run.path}")
     with Progress() as listen:
-        run = resume_run(name, listen=listen)
+        run = resume_run(name, listen=with_headlines(listen))
     return _show(run, json_)
 
 
@@ -136,12 +139,13 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def _show_scores(run: Run) -> None:
+    from luthier.methods import METHODS
     from luthier.terminal.printers import print_scores
 
     if run.evaluation is None:
         print("There is no test split, so there are no scores to show.")
     else:
-        print_scores(run.evaluation, run.recipe.task)
+        print_scores(run.evaluation, run.recipe.task, METHODS[run.recipe.method.name].called)
 
 
 def _show_verdict(run: Run) -> None:
@@ -153,6 +157,19 @@ def _show_verdict(run: Run) -> None:
 
 
 def _show_places(run: Run) -> None:
+    from luthier.evidence.content import memory_text
+
+    whole, checkpoints = (_size(place) for place in (run.path, run.folder.checkpoints))
+    if run.folder.finished() and checkpoints >= WORTH_FREEING:
+        print(
+            f"disk: {memory_text(whole)}, {memory_text(checkpoints)} of it checkpoints, which a finished run needs no "
+            f"more; to free it: rm -r {run.folder.checkpoints.resolve()}"
+        )
     if run.folder.report.is_file():
-        print(f"report: {run.folder.report}")
-    print(f"run: {run.path}")
+        print(f"report: {run.folder.report.resolve()}")
+    print(f"run: {run.path.resolve()}")
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

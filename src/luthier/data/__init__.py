@@ -4,7 +4,7 @@ Table, hashing and hub libraries are imported inside the functions that need the
 """
 
 from .checking.offsets import fix_offsets
-from .checking.rows import Checked, check, check_splits
+from .checking.rows import Checked, check, check_splits, is_elsewhere
 from .checking.tags import fix_tags
 from .checking.targets import unknown_labels
 from .load import Loaded, load
@@ -28,6 +28,7 @@ __all__ = [
     "distinct_ids",
     "fix_offsets",
     "fix_tags",
+    "is_elsewhere",
     "leaks",
     "load",
     "marks_of",

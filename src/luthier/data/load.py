@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -24,6 +25,14 @@ from .splitting.content import hasher, names_of
 from .uncollected import uncollected
 
 _SAMPLE = 200  # records looked at to find the columns
+
+
+_MADE_ID = re.compile(r"r[0-9a-f]{12}(-\d+)?")
+
+
+def made_id(id: str) -> bool:
+    """Whether an id follows from its row's content, since the file gave none."""
+    return _MADE_ID.fullmatch(id) is not None
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ def augmentation_finding(
     )
     sentence = (
         f"{said}: {kind.name} is {as_text(key, found.scores[key])} with them and "
-        f"{as_text(key, found.baselines['without'][key])} without ({difference_text(key, difference)})."
+        f"{as_text(key, found.baselines['without'][key])} without, a difference of {difference_text(key, difference)}."
     )
     numbers = {
         "with": found.scores[key],

@@ -52,10 +52,11 @@ LONGEST_RECIPE = 40_000
 def card(content: ReportContent, *, loading: str) -> str:
     """The card as markdown. `loading` is Python that loads the model and answers once; given verbatim."""
     does = DOES_BY_SCORE.get(content.primary, DOES.get(content.task, ""))
+    verb = "tuned" if content.trained else "prompted"
     parts = [
         f"---\n{_front_matter(content)}---\n",
-        f"# {_line(content.model.name)} tuned for {_line(content.task.replace('-', ' '))}\n",
-        f"{does} Tuned with luthier (method {_line(content.method)}, run "
+        f"# {_line(content.model.name)} {verb} for {_line(content.task.replace('-', ' '))}\n",
+        f"{does} {verb.capitalize()} with luthier (method {_line(content.method)}, run "
         f"{_line(content.run)}) on {_line(content.date[:10])}.\n",
         "## Should it be used?\n",
         f"**{content.verdict.word.capitalize()}.** {_line(content.verdict.sentence)}\n",
@@ -113,7 +114,7 @@ def _scores(content: ReportContent) -> str:
         ]
         for key in keys
     ]
-    header = ["score", "tuned", "95 % interval", *(names.get(name, name) for name in baselines)]
+    header = ["score", content.tuned.split()[0], "95 % interval", *(names.get(name, name) for name in baselines)]
     differences = {
         name: evaluation.differences[name][content.primary]
         for name in baselines

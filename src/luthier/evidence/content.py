@@ -10,7 +10,7 @@ from typing import Any
 from ..records import Fault, Finding, Table
 from .calibration import Calibration
 from .rows import Chosen
-from .score import Evaluation
+from .score import TUNED, Evaluation
 from .verdict import Verdict
 
 
@@ -84,9 +84,9 @@ class ReportContent:
 
     `date` is ISO 8601. `curve` holds dicts of step, epoch, train_loss, validation_loss, validation_score, the last
     turned so that more is better.
-    `baseline_names`: score.BASELINES -> words. `environment`: what -> value. `seconds` is training's wall
-    time, `peak_memory` bytes (0: not measured). `findings` are all of the run, the verdict's own included or
-    not.
+    `baseline_names`: score.BASELINES -> words, and "tuned" where that is called otherwise. `environment`: what ->
+    value. `seconds` is training's wall time, `peak_memory` bytes (0: not measured). `findings` are all of the run, the
+    verdict's own included or not.
     """
 
     run: str
@@ -110,6 +110,13 @@ class ReportContent:
     environment: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int = 0
+    trained: bool = True  # any weight at all
+    title: str = ""  # of the task, in words
+
+    @property
+    def tuned(self) -> str:
+        """What the run's own model is called beside its baselines."""
+        return self.baseline_names.get("tuned", TUNED)
 
     @property
     def all_findings(self) -> list[Finding]:

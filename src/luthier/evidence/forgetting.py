@@ -49,8 +49,8 @@ def forgetting_finding(found: Forgetting, earlier: str) -> Finding:
     lost, surely = (-mean, high < 0) if kind.higher_is_better else (mean, low > 0)
     said = (
         f"On the {found.rows:,} test rows of the earlier run {earlier} its {kind.name} is "
-        f"{as_text(found.primary, found.after)}; before this tuning it was {as_text(found.primary, found.before)} "
-        f"({difference_text(found.primary, found.difference)})."
+        f"{as_text(found.primary, found.after)}; before this tuning it was {as_text(found.primary, found.before)}, "
+        f"a difference of {difference_text(found.primary, found.difference)}."
     )
     numbers = {
         "before": found.before,

@@ -73,7 +73,7 @@ def as_text(key: str, value: float) -> str:
     """A score in words: "84.2 %" for fractions, "31.7" for what is no fraction, "-" for NaN."""
     if not math.isfinite(value):
         return "-"
-    return f"{100 * value:.1f} %" if measure(key).top == 1.0 else f"{value:.{_digits(key)}f}"
+    return f"{_fixed(100 * value, 1)} %" if measure(key).top == 1.0 else _fixed(value, _digits(key, value))
 
 
 def interval_text(key: str, low: float | None, high: float | None) -> str:
@@ -81,15 +81,16 @@ def interval_text(key: str, low: float | None, high: float | None) -> str:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return "-"
     if measure(key).top == 1.0:
-        return f"{100 * low:.1f} to {100 * high:.1f} %"
-    return f"{low:.{_digits(key)}f} to {high:.{_digits(key)}f}"
+        return f"{_fixed(100 * low, 1)} to {_fixed(100 * high, 1)} %"
+    digits = _digits(key, max(abs(low), abs(high)))
+    return f"{_fixed(low, digits)} to {_fixed(high, digits)}"
 
 
 def signed(key: str, value: float) -> str:
     """A difference without its unit: "+3.1" (points of percent for fractions)."""
     scaled = 100 * value if measure(key).top == 1.0 else value
-    digits = _digits(key)
-    return f"{scaled + 0.0:+.{digits}f}".replace("-", "−") if round(scaled, digits) else f"{0:.{digits}f}"
+    digits = _digits(key, scaled)
+    return ("+" if round(scaled, digits) > 0 else "") + _fixed(scaled, digits)
 
 
 def difference_text(key: str, difference: tuple[float, float, float]) -> str:
@@ -104,5 +105,13 @@ def number_text(value: float, digits: int, unknown: str = "-") -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else unknown
 
 
-def _digits(key: str) -> int:
-    return 3 if measure(key).top is None else 1
+def _digits(key: str, value: float) -> int:
+    """Decimals that say something: of a perplexity of 75,966 none does."""
+    if measure(key).top is not None:
+        return 1
+    return 3 if abs(value) < 100 else 1 if abs(value) < 10_000 else 0
+
+
+def _fixed(value: float, digits: int) -> str:
+    """With a true minus sign, never on a zero, and commas between thousands."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−") if math.isfinite(value) else f"{value}"

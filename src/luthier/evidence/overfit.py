@@ -63,6 +63,7 @@ class Facts:
     trivial_score: float | None = None
     primary: str = "f1"
     stopped_early: bool = False
+    method: str = ""  # what advice need not name, since it is what was done
 
 
 def read_curve(curve: Sequence[Mapping[str, Any]]) -> list[Point]:
@@ -86,16 +87,17 @@ def fit_findings(
     trivial_score: float | None = None,
     primary: str = "f1",
     stopped_early: bool = False,
+    method: str = "",
 ) -> list[Finding]:
     """What the curve says: dicts of step, epoch, train_loss, validation_loss, validation_score.
 
     One dict a validation scoring; its score is turned so that more is better. `kept_step` is the step of the
     checkpoint that was kept (None: the last). `trivial_score` is the trivial baseline's validation score on the
-    `primary` measure, turned likewise; `stopped_early`: its score no longer rose. The first finding
-    says what to make of the training.
+    `primary` measure, turned likewise; `stopped_early`: its score no longer rose. `method` is what was
+    tuned with, which no advice names. The first finding says what to make of the training.
     """
     points = read_curve(curve)
-    facts = Facts(training_rows, epochs, kept_step, trivial_score, primary, stopped_early)
+    facts = Facts(training_rows, epochs, kept_step, trivial_score, primary, stopped_early, method)
     if not points:
         return [_too_few(points)]
     nothing = _learned_nothing(points, facts)
@@ -171,8 +173,9 @@ def _overfit(points: Sequence[Point], facts: Facts) -> Finding | None:
 
 def _overfit_remedy(best: Point, facts: Facts) -> str:
     labels = f"Label more rows ({facts.training_rows} is few). " if facts.training_rows < FEW_ROWS else ""
-    less = f"Train less ({_fewer_epochs(best)}), raise train.weight_decay, or use method.name=lora or frozen."
-    return labels + less
+    less = f"Train less ({_fewer_epochs(best)}), raise train.weight_decay"
+    fewer = " or ".join(name for name in ("lora", "frozen") if name != facts.method)
+    return f"{labels}{less}, or use method.name={fewer}."
 
 
 def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
@@ -180,14 +183,14 @@ def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
     if facts.trivial_score is None or not scores or max(scores) > facts.trivial_score + NEAR_TRIVIAL:
         return None
     sign = 1 if measure(facts.primary).higher_is_better else -1
+    more = " or train more epochs" if facts.method == "full" else ", train more epochs, or use method.name=full"
     best, trivial = (as_text(facts.primary, sign * score) for score in (max(scores), facts.trivial_score))
     return Finding(
         "learned-nothing",
         "warning",
         f"The model learned next to nothing: its best validation score is {best}, the trivial baseline's {trivial}.",
         {"best_validation_score": sign * max(scores), "trivial_score": sign * facts.trivial_score},
-        remedy="Raise train.learning_rate three times, train more epochs, or use method.name=full; check "
-        "that the labels follow from the text.",
+        remedy=f"Raise train.learning_rate three times{more}; check that the labels follow from the text.",
     )
 
 
@@ -203,7 +206,8 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
             f"The training loss hardly moved: {_loss(first.train_loss)} at step {first.step}, "
             f"{_loss(last.train_loss)} at step {last.step}.",
             {**numbers, "first_train_loss": first.train_loss},
-            remedy="Raise train.learning_rate three times, or train more of the model (method.name=full).",
+            remedy="Raise train.learning_rate three times"
+            + ("." if facts.method == "full" else ", or train more of the model (method.name=full)."),
         )
     tail = points[-1 - max(1, round(TAIL * len(points)))]
     fell = 1 - last.validation_loss / tail.validation_loss if tail.validation_loss > 0 else 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,10 @@ from .calibration import Calibration
 from .content import printable
 from .measures import as_text, measure, number_text, signed
 from .overfit import Point
-from .score import BASELINES, Evaluation
+from .score import BASELINES, TUNED, Evaluation
 
-LONGEST_NAME = 40
+LONGEST_NAME = 90
+LINE_OF_NAME = 34  # characters of a name in one line
 
 
 class RungLine(Protocol):
@@ -49,7 +51,8 @@ PAGE_COLOURS = {
 def scores_plot(evaluation: Evaluation, primary: str, names: Mapping[str, str]) -> str:
     """Left: the deciding score of every model. Right: tuned minus each baseline, paired."""
     baselines = [name for name in BASELINES if primary in evaluation.differences.get(name, {})]
-    called = ["tuned model", *(printable(names.get(name, name), LONGEST_NAME) for name in baselines)]
+    called = [names.get("tuned", TUNED), *(printable(names.get(name, name), LONGEST_NAME) for name in baselines)]
+    ticks = [fill(name, LINE_OF_NAME) for name in called]
     scale = 100.0 if measure(primary).top == 1.0 else 1.0
     unknown = (np.nan, np.nan)
     scores = [(evaluation.scores[primary], *evaluation.intervals[primary])]
@@ -68,10 +71,10 @@ def scores_plot(evaluation: Evaluation, primary: str, names: Mapping[str, str]) 
             difference = evaluation.differences[name][primary]
             text = signed(primary, difference[0])
             _whisker(right, place, [scale * value for value in difference], text, SECOND, "D")
-        left.set_yticks(range(len(called)), called, parse_math=False)
+        left.set_yticks(range(len(called)), ticks, parse_math=False)
         left.set_ylim(len(called) - 0.5, -0.65)
         left.set_xlabel(measure(primary).name + (", %" if scale > 1 else ""), parse_math=False)
-        right.set_xlabel("tuned minus baseline" + (", points" if scale > 1 else ""))
+        right.set_xlabel(f"{called[0].split()[0]} minus baseline" + (", points" if scale > 1 else ""))
         for axes in (left, right):
             _calm(axes, grid="x")
             axes.margins(x=0.12)
@@ -102,7 +105,7 @@ def rungs_plot(facts: Sequence[RungLine], primary: str) -> str:
                 colour,
                 marker,
             )
-        names = [printable(one.name, LONGEST_NAME) for one in shown]
+        names = [fill(printable(one.name, LONGEST_NAME), LINE_OF_NAME) for one in shown]
         axes.set_yticks(range(len(shown)), names, parse_math=False)
         axes.set_ylim(len(shown) - 0.5, -0.65)
         axes.set_xlabel(measure(primary).name + (", %" if scale > 1 else ""), parse_math=False)

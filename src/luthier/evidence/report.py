@@ -20,13 +20,16 @@ from .content import ReportContent, count_text, memory_text, printable, time_tex
 from .measures import as_text, help_text, interval_text, measure, number_text, signed
 from .overfit import FIT_FINDINGS, Point, read_curve
 from .plots import curve_plot, reliability_plot, scores_plot
-from .score import BASELINES, Evaluation
+from .score import BASELINES, TUNED, Evaluation
 from .tables import show_table
 
 TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
 MOST_POINTS = 120  # of a learning curve; more are thinned
 MOST_FINDINGS = 60
 MOST_NOTES = 20
+# What stands beside a row that is neither right nor wrong, and what it says.
+OVERLAP = ("overlap", "Overlap is how much the answer has in common with the expected one, 100 % being all.")
+CLOSENESS = ("closeness", "Closeness is 100 % for the exact number and 0 from two standard deviations off.")
 LONGEST_TEXT = 1_500
 LONGEST_RECIPE = 40_000
 
@@ -68,7 +71,7 @@ def _parts(content: ReportContent) -> dict[str, Any]:
     findings = content.all_findings[:MOST_FINDINGS]
     tables = [show_table(table) for table in content.tables]
     return {
-        "title": f"{_spoken(content.task)} with {content.model.name}",
+        "title": f"{content.title or _spoken(content.task)} with {content.model.name}",
         "facts": _facts(content),
         "sections": _sections(content),
         "verdict": content.verdict,
@@ -116,8 +119,8 @@ def _score_parts(content: ReportContent) -> dict[str, Any]:
     evaluation, names = content.evaluation, content.baseline_names
     keys = sorted(evaluation.scores, key=lambda key: key != content.primary)
     baselines = [name for name in BASELINES if name in evaluation.baselines]
-    header = [("tuned model", "95 % interval")]
-    header += [(names.get(name, name), "tuned minus it") for name in baselines]
+    header = [(content.tuned, "95 % interval")]
+    header += [(names.get(name, name), f"{content.tuned.split()[0]} minus it") for name in baselines]
     rows = [
         {
             "name": measure(key).name,
@@ -164,7 +167,7 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
     rows: list[tuple[Any, ...]] = []
     if primary in evaluation.scores:
         interval = interval_text(primary, *evaluation.intervals[primary])
-        rows.append(("tuned model", as_text(primary, evaluation.scores[primary]), interval, "", ""))
+        rows.append((names.get("tuned", TUNED), as_text(primary, evaluation.scores[primary]), interval, "", ""))
     for name in BASELINES:
         if primary not in evaluation.baselines.get(name, {}):
             continue
@@ -172,7 +175,8 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
         interval = interval_text(primary, *evaluation.baseline_intervals.get(name, {}).get(primary, (math.nan,) * 2))
         score = as_text(primary, evaluation.baselines[name][primary])
         rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}"))
-    header = ("model", measure(primary).name, "95 % interval", "tuned minus it", "95 % interval")
+    minus = f"{names.get('tuned', TUNED).split()[0]} minus it"
+    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval")
     return Table("Figures of the scores plot", header, tuple(rows))
 
 
@@ -234,14 +238,17 @@ def _calibration_parts(content: ReportContent) -> dict[str, Any]:
 def _row_parts(content: ReportContent) -> dict[str, Any]:
     chosen = content.chosen
     if chosen is None:
-        return {"chosen": None, "marks": False}
+        return {"chosen": None, "marks": False, "likeness": ("", "")}
+    alike = content.calibration is not None and len(content.calibration.bins) == 1
     kinds = [
-        ("Mistakes it was most sure of", chosen.wrong),
+        ("Mistakes" if alike else "Mistakes it was most sure of", chosen.wrong),
         ("Other poor answers", chosen.worst),
         ("Best answers", chosen.best),
     ]
     marks = any(piece.mark for _, rows in kinds for row in rows for _, pieces in row.inputs for piece in pieces)
-    return {"chosen": kinds, "marks": marks}
+    likeness = CLOSENESS if content.primary == "r2" else OVERLAP
+    partly = any(0 < row.quality < 1 for _, rows in kinds for row in rows)
+    return {"chosen": kinds, "marks": marks, "likeness": likeness if partly else (likeness[0], "")}
 
 
 def _data_tables(content: ReportContent) -> list[Table]:

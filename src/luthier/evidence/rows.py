@@ -59,12 +59,12 @@ def choose(
 ) -> Chosen:
     """The `count` most confident mistakes, other worst rows (lowest quality first), and best rows.
 
-    `quality` is 0..1 a row. No row is shown twice; ties keep the order of the rows, so the same run shows the
-    same.
+    `quality` is 0..1 a row. No row is shown twice; of equally sure mistakes the worst come first, other ties
+    keep the order of the rows, so the same run shows the same.
     """
     confidence = np.array([answer.confidence for answer in answers])
     quality = np.asarray(quality, dtype=np.float64)
-    by_sure = np.argsort(-confidence, kind="stable")
+    by_sure = np.lexsort((quality, -confidence))
     wrong = [int(place) for place in by_sure if quality[place] <= NEVER_GOOD][:count]
     rest = [int(place) for place in np.lexsort((confidence, quality)) if quality[place] < 1.0]
     worst = [place for place in rest if place not in wrong][:count]

@@ -79,6 +79,7 @@ def write_rungs(
         if best and best.score is not None and one.score is not None and one is not best
         if (one.score > best.score if better else one.score < best.score)
     ]
+    level = [one.name for one in facts if best and one.run and one is not best and one.validation == best.validation]
     reports = {
         one.name: Path(os.path.relpath(Path(one.run) / "report.html", path.parent)).as_posix() if one.run else ""
         for one in facts
@@ -95,6 +96,7 @@ def write_rungs(
             plot=Markup(rungs_plot(facts, primary)),
             others=others,
             ahead=ahead,
+            level=level,
             reports=reports,
             left_out=left_out,
         ),

@@ -25,6 +25,7 @@ from .measures import measure
 
 TUNED = "tuned"
 BASELINES = ("trivial", "classical", "untuned")
+TUNED = "tuned model"
 UNTUNED = "untuned model"  # what that baseline is called
 
 

@@ -39,6 +39,7 @@ REUSED_OFTEN = 10
 DECIDING = 3  # findings shown beside the word
 MOST_ROWS = 100_000  # more test rows than this are not advised
 OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
+_PROMPTED = "more examples (method.k), a prompt of your own (method.prompt), a larger model"  # where nothing is trained
 TELLS_RIGHT = ("f1", "macro_f1", "micro_f1")
 
 PLAIN_NAMES = {
@@ -72,11 +73,12 @@ def decide(
     primary: str,
     ledger_count: int = 1,
     names: Mapping[str, str] | None = None,
+    trained: bool = True,
 ) -> Verdict:
     """The verdict on a test evaluation, given what else was found about the run.
 
     `primary` is the deciding score's key; `ledger_count` how many runs have scored these test rows, this one
-    included; `names` what the baselines are called (score.BASELINES -> words).
+    included; `names` what the baselines are called (score.BASELINES -> words); `trained` whether any weight was.
     """
     called = {
         name: f"{plain} ({names[name]})" if names and name in names and name != "untuned" else plain
@@ -84,8 +86,9 @@ def decide(
     }
     if names and names.get("untuned", UNTUNED) != UNTUNED:
         called["untuned"] = f"the {names['untuned']}"
-    compared = [_compare(name, called[name], evaluation, primary) for name in BASELINES if evaluation.rows]
-    few, reused, low = _few_rows(evaluation), _reused(ledger_count), _often_wrong(evaluation, primary)
+    compared = [_compare(name, called[name], evaluation, primary, trained) for name in BASELINES if evaluation.rows]
+    few = _few_rows(evaluation, worse=bool(_came_out(compared, "worse")))
+    reused, low = _reused(ledger_count), _often_wrong(evaluation, primary, trained)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
     word, sentence, because = _rule(evaluation, primary, blockers, compared, few)
     if word == "use it" and low:
@@ -157,7 +160,7 @@ def _findings(compared: Sequence[_Against]) -> list[Finding]:
     return [one.finding for one in compared]
 
 
-def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Against:
+def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained: bool) -> _Against:
     """The tuned model against one baseline on the deciding score."""
     difference = evaluation.differences.get(name, {}).get(primary)
     if difference is None or any(math.isnan(value) for value in difference):
@@ -175,7 +178,7 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Agai
         return _Against("beats", who, finding, low, brief)
     if high < 0:
         sentence = f"It is worse than {who}: {pair}."
-        finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name))
+        finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name, trained))
         return _Against("worse", who, finding, low, brief)
     sentence = f"It is not shown to be better than {who}: {pair}."
     remedy = ""  # with few rows there is but one: more of them
@@ -183,7 +186,7 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str) -> _Agai
         needed = _rows_to_settle(gain, low, high, evaluation.rows)
         sentence += f" {_settle(needed)}"
         numbers |= {"rows_to_settle": needed}
-        remedy = _level_remedy(name, needed)
+        remedy = _level_remedy(name, needed, trained)
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
     return _Against("level", who, finding, low, brief)
 
@@ -215,39 +218,48 @@ def _settle(needed: int | None) -> str:
     return f"If the difference is as it looks, about {needed:,} test rows would settle it."
 
 
-def _level_remedy(name: str, needed: int | None) -> str:
+def _level_remedy(name: str, needed: int | None, trained: bool) -> str:
     cheaper = "Consider the classical baseline itself, which is far cheaper to run. " if name == "classical" else ""
-    improve = "mprove the model: more training rows, more epochs, a larger model."
+    ways = "more training rows, more epochs, a larger model" if trained else _PROMPTED
+    improve = f"mprove the model: {ways}."
     return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve
 
 
-def _worse_remedy(name: str) -> str:
+def _worse_remedy(name: str, trained: bool) -> str:
+    if not trained:
+        return f"Look at the worst rows of the report, and try {_PROMPTED}, or tune a model (method.name=lora)."
     if name == "untuned":
         return "Use the untuned model, or train again with a lower train.learning_rate and fewer epochs."
     return "Look at the learning curves and at the worst rows of the report before training again."
 
 
-def _few_rows(evaluation: Evaluation) -> list[Finding]:
+def _few_rows(evaluation: Evaluation, worse: bool = False) -> list[Finding]:
     rows, groups = evaluation.rows, evaluation.groups
     if not rows or (rows >= FEWEST_ROWS and groups >= FEWEST_GROUPS):
         return []
     if rows < FEWEST_ROWS:
-        sentence = f"The test split holds {rows} row{'s' * (rows != 1)}; under {FEWEST_ROWS} nothing can be proven."
+        sentence = (
+            f"The test split holds {rows} row{'s' * (rows != 1)}; under {FEWEST_ROWS} no model is proven good enough."
+        )
     else:
         sentence = (
             f"The {rows} test rows come from {groups} group{'s' * (groups != 1)}; rows of one group stand or "
-            f"fall together, and under {FEWEST_GROUPS} groups nothing can be proven."
+            f"fall together, and under {FEWEST_GROUPS} groups no model is proven good enough."
         )
-    remedy = f"Label more: at least {FEWEST_ROWS} test rows from at least {FEWEST_GROUPS} groups, better 300."
+    if worse:
+        sentence += " That it is worse shows even so: the whole interval of the difference lies below zero."
+    from_groups = f" from at least {FEWEST_GROUPS} groups" if groups != rows else ""
+    remedy = f"Label more: at least {FEWEST_ROWS} test rows{from_groups}, better 300."
     return [Finding("few-test-rows", "warning", sentence, {"rows": rows, "groups": groups}, remedy=remedy)]
 
 
-def _often_wrong(evaluation: Evaluation, primary: str) -> list[Finding]:
+def _often_wrong(evaluation: Evaluation, primary: str, trained: bool) -> list[Finding]:
     score = evaluation.scores.get(primary, math.nan)
     if primary not in TELLS_RIGHT or not score < OFTEN_WRONG:
         return []
     sentence = f"Its {measure(primary).name} is {as_text(primary, score)}: expect many wrong answers."
-    remedy = "Let a person look at its answers, and label more training rows or take a larger model."
+    ways = "label more training rows or take a larger model" if trained else f"try {_PROMPTED}"
+    remedy = f"Let a person look at its answers, and {ways}."
     return [Finding("often-wrong", "warning", sentence, {"score": score}, remedy=remedy)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -37,6 +38,7 @@ class Method(ABC):
     needs_base: ClassVar[bool] = False  # what it saves is no use without the base model
     own_head: ClassVar[bool] = False  # it puts its own head on features, so a language model needs no asking
     library: ClassVar[str] = "transformers"  # what a model card says `model/` loads with
+    called: ClassVar[Mapping[str, str]] = {}  # in tables, where it is not "tuned" and "untuned": these -> words
 
     def __init__(self, options: Any) -> None:
         self.options = options

@@ -63,6 +63,7 @@ class FewShot(Method):
     Options = FewShotOptions
     kinds = frozenset({"decoder", "encoder-decoder"})
     trains = False
+    called = {"tuned": "prompted model", "untuned": "model without examples"}  # noqa: RUF012
     needs_base = True
 
     def __init__(self, options: Any) -> None:

@@ -15,10 +15,11 @@ from .weights import parameters, read_tensors, weight_files
 
 
 def listing() -> list[dict[str, Any]]:
-    """One dict each, catalogue first; keys: name, what, kind, parameters, bytes, here, licence, where, path,
-    summary (`what` is "model" or "data"; `where` says in which of the three places it lies).
+    """One dict each, catalogue first; keys: name, what, kind, parameters, bytes, download, disk, here, licence, where,
+    path, summary (`what` is "model" or "data"; `where` says in which of the three places it lies).
 
-    `bytes` is the size on disk for what is here, else the size to download. Nothing is loaded or imported:
+    `bytes` is the size on disk for what is here, else the size to download, which `download` is in any case (None
+    outside the catalogue), as `disk` is the size once it is here. Nothing is loaded or imported:
     `kind` is None for the rare type that only transformers itself could judge.
     """
     found = [_entry(name) for name in CATALOGUE]
@@ -38,6 +39,8 @@ def _entry(name: str) -> dict[str, Any]:
         "kind": entry.kind,
         "parameters": entry.parameters,
         "bytes": _bytes(entry.folder) if path else entry.download,
+        "download": entry.download,
+        "disk": _bytes(entry.folder) if path else entry.disk,
         "here": path is not None,
         "licence": entry.licence,
         "where": "catalogue",
@@ -60,7 +63,9 @@ def _folder(folder: Path, name: str, where: str) -> dict[str, Any] | None:
         "what": "model",
         "kind": kind,
         "parameters": count,
-        "bytes": sum(p.stat().st_size for p in files),
+        "bytes": (size := sum(p.stat().st_size for p in files)),
+        "download": None,
+        "disk": size,
         "here": True,
         "licence": licence_of(folder),
         "where": where,

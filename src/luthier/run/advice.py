@@ -483,7 +483,8 @@ def _reason(one: Candidate, task: Task, place: int, language: str) -> None:
     if one.score is not None:
         one.reasons.append(f"{one.probe}: {abs(one.score):.3f}")
     elif not one.here:
-        one.reasons.append(f"not on this disk, so not probed: luthier models get {one.name}")
+        one.reasons.append("not on this disk, so not probed; to fetch it:")
+        one.reasons.append(f"luthier models get {one.name}")
     if one.tokens_per_word is not None:
         said = "fits these words" if one.tokens_per_word < 1.6 else "cuts these words into many pieces"
         one.reasons.append(f"{one.tokens_per_word:.2f} tokens a word: its tokenizer {said}")

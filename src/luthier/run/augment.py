@@ -45,6 +45,7 @@ class Makers:
     def _load(self, name: str, kind: str, auto_class: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         import transformers
 
+        from luthier.engine.language.masking import holds_head, masked_head
         from luthier.models import load_pretrained, load_tokenizer, resolve
 
         if self._loaded is None or self._loaded[0] != name:
@@ -53,6 +54,13 @@ class Makers:
             source = resolve(name, base=self.base, say=lambda text: self.emit(Phase(text)))
             if source.kind != kind:
                 raise ModelError(f"it is {a_kind(source.kind)}, expected {a_kind(kind)}", where=f"data.augment: {name}")
+            if kind == "encoder" and not holds_head(source.folder, masked_head(source.folder)):
+                raise ModelError(
+                    "it has no head that finds hidden words, so it can replace none",
+                    where=f"data.augment: {name}",
+                    fix="name an encoder with its language head, such as google-bert/bert-base-uncased, or a run of "
+                    "pretraining",
+                )
             model = load_pretrained(source, getattr(transformers, auto_class))
             self._loaded = (name, model.to(self.machine.device).eval(), load_tokenizer(source))
         return self._loaded[1], self._loaded[2]

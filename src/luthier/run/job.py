@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +223,14 @@ class Job:
         begun = folder.recipe.is_file()
         write_text(folder.recipe, config.dump(recipe))
         self.emit(Phase("tuning without the made rows"))
-        carry_out(recipe, self.base, folder, self.listen, again=begun)
+
+        def listen(event: Event) -> None:
+            if isinstance(event, Phase):
+                event = replace(event, what=f"{event.what}, without made rows")
+            self.listen(event)
+
+        carry_out(recipe, self.base, folder, listen, again=begun)
+        self.emit(Phase("tuning with the made rows"))
         return folder
 
     def encode(self) -> None:

@@ -15,6 +15,7 @@ from luthier.data import (
     check,
     check_splits,
     distinct_ids,
+    is_elsewhere,
     load,
     marks_of,
     split,
@@ -140,6 +141,9 @@ def prepare(
     except DataError as error:
         prepared.refusal, prepared.splits["train"] = error, train.rows
         code = "leak" if error.where.startswith("data.") else "splits"
+        if code == "leak":  # which tells of these copies, too
+            own = {file["path"] for name in ("validation", "test") if name in loaded for file in loaded[name].files}
+            prepared.faults = [fault for fault in faults if not (is_elsewhere(fault) and fault.file in own)]
         prepared.faults.append(Fault("error", code, error.found, error.where, fix=error.fix))
         return prepared
     prepared.faults += _shared(prepared.splits, [name for name in ("validation", "test") if name in loaded], form, tell)

@@ -15,7 +15,7 @@ from luthier.evidence.baselines import baseline_names, classical, trivial
 from luthier.evidence.calibration import calibrate, calibration_finding
 from luthier.evidence.card import card
 from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
-from luthier.evidence.measures import measure
+from luthier.evidence.measures import as_text, measure
 from luthier.evidence.overfit import fit_findings
 from luthier.evidence.report import write_report
 from luthier.evidence.rows import choose
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from luthier.models import Source
+
+ENOUGH_ENDED = 0.8  # share of the written answers that end by themselves
 
 
 @dataclass
@@ -111,10 +113,11 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     evaluation = evaluations.get("test") or Evaluation(task.name, 0, 0, {}, {})
     points = curve(folder)
     kept = max(points, key=lambda p: (p["validation_score"], -p["step"]))["step"] if points else None
-    findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof.prepared.splits)]
-    findings += alarm_findings(folder)
-    findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
+    findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof), *alarm_findings(folder)]
+    if proof.method.trains:
+        findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
     tuned = proof.answers.get("test", ())
+    findings += _ending_findings(evaluation, task)
     calibration = chosen = None
     if test and task.judges:
         calibration = calibrate(tuned, task.correct(test, tuned))
@@ -122,13 +125,14 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         findings += [finding] if finding else []
         chosen = choose(test, tuned, task.quality(test, tuned), task.form)
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
-    names = {**baseline_names(task.form), **task.rivals}
+    names = {**baseline_names(task.form), **task.rivals, **proof.method.called}
     if proof.went_on:
         names["untuned"] = "earlier run's model"
-    verdict = decide(evaluation, findings, task.primary, ledger, names)
+    verdict = decide(evaluation, findings, task.primary, ledger, names, proof.method.trains)
     content = ReportContent(
         run=folder.name,
         task=task.name,
+        title=task.title,
         method=proof.method.name,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         model=_model_facts(proof),
@@ -146,6 +150,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         chosen=chosen,
         recipe=dump(proof.recipe),
         environment=proof.environment,
+        trained=proof.method.trains,
         seconds=sum(e["seconds"] for e in read_log(folder.events) if e.get("event") == "step"),
         peak_memory=proof.peak_memory,
     )
@@ -198,6 +203,7 @@ def _fit_findings(
         trivial_score=trivial_score,
         primary=watched,
         stopped_early=bool(ends) and ends[-1] == "early-stopping",
+        method=proof.method.name,
     )
 
 
@@ -255,7 +261,8 @@ def _write_predictions(
     )
 
 
-def _split_findings(splits: Mapping[str, Sequence[Row]]) -> list[Finding]:
+def _split_findings(proof: Proof) -> list[Finding]:
+    splits, trains = proof.prepared.splits, proof.method.trains
     out = []
     if not splits["test"]:
         out.append(
@@ -266,16 +273,35 @@ def _split_findings(splits: Mapping[str, Sequence[Row]]) -> list[Finding]:
                 remedy="Set data.test to a fraction such as 0.1, or to a file.",
             )
         )
-    if not splits["validation"]:
+    if not splits["validation"] and (trains or proof.task.chooses):
+        nothing = "checkpoint, threshold or stopping point" if trains else "threshold"
         out.append(
             Finding(
                 "no-validation-split",
                 "warning",
-                "There is no validation split: no checkpoint, threshold or stopping point could be chosen.",
+                f"There is no validation split: no {nothing} could be chosen.",
                 remedy="Set data.validation to a fraction such as 0.1, or to a file.",
             )
         )
     return out
+
+
+def _ending_findings(evaluation: Evaluation, task: Task) -> list[Finding]:
+    ended = evaluation.scores.get("ended", 1.0)
+    if ended >= ENOUGH_ENDED:
+        return []
+    most = getattr(task.options, "max_new_tokens", 0)
+    return [
+        Finding(
+            "cut-off",
+            "warning",
+            f"Only {as_text('ended', ended)} of the answers that were written end by themselves; the others are cut "
+            f"off after {most:,} tokens.",
+            {"ended": ended, "max_new_tokens": most},
+            remedy="Raise task.max_new_tokens if the expected answers are longer than that; if they are not, train "
+            "longer: the model has not learned yet where an answer ends.",
+        )
+    ]
 
 
 def _model_facts(proof: Proof) -> ModelFacts:

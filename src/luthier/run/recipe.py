@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -158,6 +159,15 @@ STARTS = {"encoder": "minilm", "decoder": "smollm2-135m-instruct", "encoder-deco
 """A model to begin with, by kind."""
 
 
+WIDTH = 110  # of a starter's lines
+
+
+def _commented(setting: str, words: str) -> list[str]:
+    """A setting of a block with its comment, which goes on in lines below where it is long."""
+    first, *rest = wrap(words, WIDTH - 33)
+    return [f"  {setting:<28} # {first}", *(f"{'':<30} # {more}" for more in rest)]
+
+
 def starter(
     task: str, data: str, columns: Mapping[str, str], rows: int | None, settings: Mapping[str, Any] | None = None
 ) -> str:
@@ -175,7 +185,7 @@ def starter(
         chosen = (settings or {}).get(name, info.default)
         if name != "name" and chosen is not None:
             value = config.quoted(chosen) if isinstance(chosen, str) else json.dumps(chosen)
-            lines.append(f"  {f'{name}: {value}':<28} # {info.description}")
+            lines += _commented(f"{name}: {value}", str(info.description))
     lines += ["data:", f"  {f'train: {config.quoted(data)}':<28} # {f'{rows} rows' if rows else 'your file'}"]
     if columns:
         lines += [

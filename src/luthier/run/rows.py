@@ -28,6 +28,8 @@ def preview(
 ) -> dict[str, Any]:
     """The first `rows` rows of a split as examples: `{"task", "model", "split", "rows", "errors", "examples"}`.
 
+    `trains` says whether anything is learned of them.
+
     Nothing is fetched. DataError where the split holds no row; errors in other rows are only counted.
     """
     from luthier.models import load_tokenizer
@@ -56,6 +58,7 @@ def preview(
     return {
         "task": task.name,
         "model": checked.model,
+        "trains": method.trains,
         "split": split,
         "rows": len(prepared.splits[split]),
         "errors": len(prepared.errors),

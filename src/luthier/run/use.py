@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import config
-from luthier.data import leaks, units
+from luthier.data import leaks, marks_of, units
 from luthier.data import load as load_rows
 from luthier.data.options import NO_GROUPS
 from luthier.errors import DataError, LuthierError, RunError, did_you_mean
@@ -113,7 +113,8 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     """The run's test scores, or its scores on other data, with intervals, beside its baselines.
 
     Without `data` nothing is computed: a run scores its test split once. On other data the baselines are
-    trained on the run's own training rows. Rows that training has seen are named in `seen_in_training`.
+    trained on the run's own training rows. Rows that training has seen are named in `seen_in_training`,
+    labels that it has not in `unknown_labels` (label -> rows).
     """
     if data is None:
         found = run.evaluation
@@ -148,7 +149,8 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     emit(Phase("the untuned model"))
     rivals["untuned"] = _untuned_answers(run, recipe, tuned, rows)
     form, shared = tuned.task.form, group_field(options, tuned.task, [*rows, *train])
-    seen = [leak["row"] for leak in leaks([*train, *_learned_before(run, recipe)], rows, form, shared or NO_GROUPS)]
+    learned = [*train, *_learned_before(run, recipe)]
+    seen = [leak["row"] for leak in leaks(learned, rows, form, shared or NO_GROUPS)]
     found = score(tuned.task, rows, answers, rivals, units(rows, form, shared), recipe.seed).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
     return {**found, "skipped": skipped, "seen_in_training": seen, "unknown_labels": unknown}
@@ -156,12 +158,14 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
 
 def _unknown_labels(rows: Sequence[Row], task: Task, data: str) -> dict[str, int]:
     """Labels that the model was not taught, with their numbers of rows; DataError if it knows none of the rows'."""
-    known, target = task.state.get("labels"), task.form.target
-    if not known or task.form[target].kind != "label":
+    labels, target = task.state.get("labels"), task.form.target
+    kind = task.form[target].kind
+    if not labels or kind not in ("label", "labels", "tags"):
         return {}
-    counts = Counter(str(row[target]) for row in rows)
+    known = {*labels, *(tag.partition("-")[2] for tag in labels if kind == "tags")}
+    counts = Counter(mark for row in rows for mark in marks_of(row.get(target), kind))
     unknown = {label: count for label, count in counts.most_common() if label not in known}
-    if len(unknown) == len(counts):
+    if counts and len(unknown) == len(counts):
         label = next(iter(unknown))
         raise DataError(
             f'not one of its labels was in training: {len(unknown)} such as "{label[:60]}" ({unknown[label]:,} rows)',

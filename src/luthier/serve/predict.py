@@ -180,11 +180,12 @@ class Tuned:
 
     def _row(self, row: Mapping[str, Any] | str, number: int) -> Row:
         names = row if isinstance(row, Mapping) else ()
-        asked = self.task.asked(names).inputs
+        form = self.task.asked(names)
+        asked = form.inputs
         if asked[0].kind == "tokens":
             return sentence_row(row, asked[0].name, number)
         if asked[0].kind == "messages":
-            return dialog_row(row, asked[0].name, number)
+            return dialog_row(row, form, number)
         inputs = [field.name for field in asked]
         if isinstance(row, str) and len(inputs) == 1:
             row = {inputs[0]: row}
@@ -208,9 +209,10 @@ class Tuned:
 def line(row: Row, answer: Answer) -> dict[str, Any]:
     """One answer as `predict` gives it: id, prediction, confidence, and the task's details."""
     detail = {k: round(v, 6) if isinstance(v, float) else v for k, v in answer.detail.items()}
+    given = answer.prediction
     return {
         "id": row.id,
-        "prediction": answer.prediction,
+        "prediction": float(f"{given:.7g}") if isinstance(given, float) else given,  # all that fp32 says
         "confidence": round(answer.confidence, 6),
         **detail,
     }

@@ -249,7 +249,7 @@ class Generation(LanguageTask):
             '                                           return_dict=True, return_tensors="pt")\n'
             "    with torch.no_grad():\n"
             f"        ids = {ids}\n"
-            "    return tokenizer.decode(ids, skip_special_tokens=True)\n"
+            '    return tokenizer.decode(ids, skip_special_tokens=True).rstrip("\\ufffd")\n'
         )
 
 

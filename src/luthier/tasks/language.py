@@ -41,8 +41,8 @@ class WritingOptions(TaskOptions):
         1.0,
         ge=1,
         le=5,
-        description="above 1, what was written (or, of a decoder, asked) is less likely to be written again: small "
-        "models else go round in circles; 1.1 to 1.3 is usual",
+        description="above 1, tokens that stand in the answer so far become less likely (in a decoder those of the "
+        "request, too), against answers that repeat themselves; 1.1 to 1.3 is usual",
     )
     no_repeat_ngram_size: Annotated[int, Setting(ge=0, le=1000)] | Literal["auto"] = Setting(
         "auto",
@@ -80,7 +80,7 @@ class LanguageTask(Task):
     gives_outputs = False
     shifted: bool = True
     peft_type: ClassVar[str] = "CAUSAL_LM"
-    rivals = {  # noqa: RUF012
+    rivals: Mapping[str, str] = {
         "trivial": "commonest text, frequency of tokens",
         "classical": "text of the most similar row or the beginning, frequency of pairs of tokens",
     }

@@ -91,7 +91,8 @@ class MultiLabel(Classification):
         """Confidence is the chance of just this set, were labels independent."""
         given = [label for label in self.labels if chances[label] >= self._threshold(label)]
         sure = np.prod([chances[label] if label in given else 1 - chances[label] for label in self.labels])
-        return Answer(given, float(sure), {"probabilities": dict(chances)})
+        edges = {label: round(self._threshold(label), 6) for label in self.labels}
+        return Answer(given, float(sure), {"probabilities": dict(chances), "thresholds": edges})
 
     def choose(self, rows: Sequence[Row], answers: Sequence[Answer]) -> None:
         """The thresholds with the best F1 on these rows; none where labels were written, not weighed."""

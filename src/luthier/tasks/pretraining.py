@@ -79,7 +79,7 @@ class Pretraining(LanguageTask):
     primary = "loss"
     judges = False
     auto_class = "AutoModelForMaskedLM"
-    rivals = {"trivial": "frequency of tokens", "classical": "frequency of pairs of tokens"}  # noqa: RUF012
+    rivals: Mapping[str, str] = {"trivial": "frequency of tokens", "classical": "frequency of pairs of tokens"}
     form = Form(
         fields=(
             Field(
@@ -104,7 +104,7 @@ class Pretraining(LanguageTask):
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase, source: Source) -> PreTrainedTokenizerBase:
         """The objective follows from the model's kind; for masked tokens the place of the head is looked up."""
-        from luthier.engine.language.masking import masked_head
+        from luthier.engine.language.masking import holds_head, masked_head
         from luthier.models.kinds import a_kind
 
         fits = OF_KIND[source.kind]
@@ -124,6 +124,8 @@ class Pretraining(LanguageTask):
                 )
             self.state["mask_id"], self.state["vocabulary"] = int(tokenizer.mask_token_id), len(tokenizer)
             self.state["head"] = masked_head(source.folder)
+            if not holds_head(source.folder, self.state["head"]):
+                self.rivals = {**self.rivals, "untuned": "untuned model with a new head"}
         return tokenizer
 
     def head(self) -> HeadSpec:
@@ -162,6 +164,10 @@ class Pretraining(LanguageTask):
         padding = {"input_ids": tokenizer.pad_token_id or 0, "labels": -100, "words": -1}
         used = {name: value for name, value in padding.items() if name in columns}
         return Examples({**columns}, used, np.array(owners), lengths, limit=self.options.max_length)
+
+    def cuts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Nothing is left out: a long document is cut into blocks."""
+        return [""] * len(rows)
 
     def _next_blocks(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Any:
         """(document, block): a block begins with the last token of the one before, so that each is foretold once."""
@@ -306,13 +312,15 @@ class Pretraining(LanguageTask):
         header = ("tokens answered for", "documents", "loss")
         tables = [Table("Loss by length of document", header, tuple(bands))]
         order = said[np.argsort(-losses, kind="stable")]
+        once = {str(rows[i]["text"]): i for i in order[::-1]}
+        order = np.array([i for i in order if once[str(rows[i]["text"])] == i], dtype=int)  # copies are shown once
         for title, places in (
-            ("Most surprising documents", order[:SHOWN]),
-            ("Least surprising documents", order[::-1][:SHOWN]),
+            ("Most surprising documents", order),
+            ("Least surprising documents", order[::-1]),
         ):
             shown = tuple(
                 (rows[i].id, round(float(counts[i, 0] / counts[i, 1]), 3), _snippet(str(rows[i]["text"])))
-                for i in places
+                for i in places[:SHOWN]
             )
             tables.append(Table(title, ("row", "loss", "begins"), shown))
         return tables
@@ -369,7 +377,7 @@ class Pretraining(LanguageTask):
                 f"    inputs = {{name: value[:, -{longest}:] for name, value in inputs.items()}}\n"
                 f"    ids = model.generate(**inputs, max_new_tokens={self.options.max_new_tokens}, do_sample=False)\n"
                 '    written = ids[0, inputs["input_ids"].shape[1] :]\n'
-                "    return tokenizer.decode(written, skip_special_tokens=True)\n"
+                '    return tokenizer.decode(written, skip_special_tokens=True).rstrip("\\ufffd")\n'
             )
         return (
             f"def answer(text):  # the text with its {{mask}} filled in\n"

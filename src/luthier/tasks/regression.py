@@ -146,7 +146,8 @@ class Regression(Classification):
         lines = []
         for i in np.unique(band):
             here = band == i
-            name = f"{due[here].min():g} to {due[here].max():g}"
+            low, high = (f"{end:g}" for end in (due[here].min(), due[here].max()))
+            name = low if low == high else f"{low} to {high}"
             off = np.abs(given[here] - due[here]).mean()
             told = (f"{value:.4g}" for value in (due[here].mean(), given[here].mean(), off))
             lines.append((name, int(here.sum()), *told))

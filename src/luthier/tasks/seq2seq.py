@@ -200,5 +200,5 @@ class Seq2Seq(LanguageTask):
             '                       return_tensors="pt")\n'
             "    with torch.no_grad():\n"
             f"        ids = {ids}\n"
-            "    return tokenizer.decode(ids, skip_special_tokens=True)\n"
+            '    return tokenizer.decode(ids, skip_special_tokens=True).rstrip("\\ufffd")\n'
         )

@@ -26,6 +26,7 @@ def print_preview(found: Mapping[str, Any]) -> None:
     plain = not out.is_terminal or out.no_color or out.color_system is None
     shown = len({example["id"] for example in found["examples"]})
     out.print(f"{found['task']} with {found['model']}: {shown} of {plural(found['rows'], 'row')} of {found['split']}")
+    word = LEARNED if found["trains"] else "expected"
     for example in found["examples"]:
         out.print()
         place = f"  {example['file']}:{example['line']}" if example["file"] else ""
@@ -33,33 +34,39 @@ def print_preview(found: Mapping[str, Any]) -> None:
         if example["refused"]:
             _lines(out, Text(f"refused: {_safe(example['refused'])}", style="bold red"), INDENT)
             continue
-        _lines(out, Text(_facts(example)), INDENT)
+        _lines(out, Text(_facts(example, word)), INDENT)
         for part in example["inputs"]:
             if part["name"]:
                 _lines(out, Text(f"{part['name']}:", style="dim"), INDENT)
             _lines(out, _text(part["pieces"], plain))
         if example["target"]:
-            _lines(out, Text("learned: ", style="dim") + Text(_safe(example["target"]), style=STYLE), INDENT)
+            _lines(out, Text(f"{word}: ", style="dim") + Text(_safe(example["target"]), style=STYLE), INDENT)
     out.print()
-    _print_legend(out, found["examples"], plain)
+    _print_legend(out, found, plain)
     if found["errors"]:
         said = f"{plural(found['errors'], 'error')} in the data, the first: {found['first_error']}"
         _lines(out, Text(_safe(said), style="bold red"))
 
 
-def _facts(example: Mapping[str, Any]) -> str:
+def _facts(example: Mapping[str, Any], word: str) -> str:
     words = [f"part {example['part']} of {example['parts']}"] if example["parts"] > 1 else []
     words.append(plural(example["tokens"], "token"))
-    words += [f"{example['learned']:,} of them learned"] if example["learned"] else []
+    words += [f"{example['learned']:,} of them {word}"] if example["learned"] else []
     words += [f"cut: {example['cut']}"] if example["cut"] else []
     return "; ".join(words)
 
 
-def _print_legend(out: Console, examples: Sequence[Mapping[str, Any]], plain: bool) -> None:
-    marks = {piece["mark"] for e in examples for part in e["inputs"] for piece in part["pieces"]} - {""}
+def _print_legend(out: Console, found: Mapping[str, Any], plain: bool) -> None:
+    marks = {piece["mark"] for e in found["examples"] for part in e["inputs"] for piece in part["pieces"]} - {""}
     if LEARNED in marks:
         text = Text("{+such text+}" if plain else "such text", style=STYLE)
+        if not found["trains"]:
+            out.print(text + Text(" is the answer that is expected; nothing is learned"))
+            return
         out.print(text + Text(" is learned; all else is only read"))
+    elif marks and found["task"] == "token-classification":
+        said = " is to be found, a word cut into pieces by its first one; all other words are learned as none of these"
+        _lines(out, Text("{name: such text}", style=STYLE) + Text(said), 0)
     elif marks:
         out.print(Text("{name: such text}", style=STYLE) + Text(" is to be found; all else is only read"))
 

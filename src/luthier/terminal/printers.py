@@ -13,6 +13,7 @@ from luthier.data.reading.raw import shown
 from luthier.evidence.baselines import baseline_names
 from luthier.evidence.content import count_text, memory_text, time_text
 from luthier.evidence.measures import as_text, interval_text, measure, signed
+from luthier.evidence.score import TUNED
 from luthier.tasks import TASKS
 
 from .streams import console
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 3  # of one kind
 SHOWN_LABELS = 12
+SHOWN_AWAY = 4  # advised models that are not on this disk
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "blocker": "bold red"}
 _WORDS = {"use it": "bold green", "do not use it": "bold red", "not proven": "bold yellow"}
 
@@ -110,8 +112,9 @@ def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
     tokens = facts.get("tokens")
     if tokens:
         over = facts.get("truncated") or facts.get("windowed") or {}
-        verb = "are cut" if "truncated" in facts else "are read in windows"
-        limit = f"; {over['rows']:,} rows {verb} at {facts['max_length']:,}" if over.get("rows") else ""
+        verb = "is" if over.get("rows") == 1 else "are"
+        verb += " cut" if "truncated" in facts else " read in windows"
+        limit = f"; {plural(over['rows'], 'row')} {verb} at {facts['max_length']:,}" if over.get("rows") else ""
         out.print(
             f"tokens   half of the rows have up to {tokens['p50']:,}, 95 % up to {tokens['p95']:,}, "
             f"the longest {tokens['p100']:,}{limit}"
@@ -137,23 +140,25 @@ def _print_faults(out: Console, severity: str, code: str, some: Sequence[Mapping
 # scores
 
 
-def print_scores(evaluation: Mapping[str, Any], options: Any = None) -> None:
+def print_scores(evaluation: Mapping[str, Any], options: Any = None, called: Mapping[str, str] | None = None) -> None:
     """The deciding score of the tuned model and of each baseline with intervals, then every other score.
 
-    `options` are the task's settings in the run's recipe; without them it is taken with its defaults.
+    `options` are the task's settings in the run's recipe; without them it is taken with its defaults. `called` names
+    models otherwise than "tuned model" and "untuned model".
     """
     out = console()
     kind = TASKS[evaluation["task"]]
     task = kind(options or kind.Options())
-    names = {**baseline_names(task.form), **task.rivals}
+    names = {"tuned": TUNED, **baseline_names(task.form), **task.rivals, **(called or {})}
+    tuned = names["tuned"].split()[0]
     key = task.primary
     groups = evaluation.get("groups", evaluation["rows"])
     grouped = f" in {groups:,} groups" if groups != evaluation["rows"] else ""
     out.print(f"{task.title}, {plural(evaluation['rows'], 'row')}{grouped}")
     out.print()
-    table = _table("", measure(key).name, "95 % interval", "tuned minus it (95 %)")
+    table = _table("", measure(key).name, "95 % interval", f"{tuned} minus it (95 %)")
     own = evaluation["scores"].get(key)
-    table.add_row("tuned model", *_score_cells(key, own, evaluation["intervals"].get(key)), "", style="bold")
+    table.add_row(names["tuned"], *_score_cells(key, own, evaluation["intervals"].get(key)), "", style="bold")
     for name, scores in evaluation["baselines"].items():
         interval = evaluation.get("baseline_intervals", {}).get(name, {}).get(key)
         difference = evaluation.get("differences", {}).get(name, {}).get(key)
@@ -164,7 +169,7 @@ def print_scores(evaluation: Mapping[str, Any], options: Any = None) -> None:
     others = [other for other in evaluation["scores"] if other != key]
     if others:
         out.print()
-        out.print(_other_scores(evaluation, others))
+        out.print(_other_scores(evaluation, others, tuned))
 
 
 def _score_cells(key: str, value: float | None, interval: Sequence[float] | None) -> tuple[str, str]:
@@ -181,9 +186,9 @@ def _difference(key: str, difference: Sequence[float] | None) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _other_scores(evaluation: Mapping[str, Any], keys: Sequence[str]) -> Table:
+def _other_scores(evaluation: Mapping[str, Any], keys: Sequence[str], tuned: str) -> Table:
     baselines = evaluation["baselines"]
-    table = _table("", "tuned", "95 % interval", *baselines)
+    table = _table("", tuned, "95 % interval", *baselines)
     for key in keys:
         cells = _score_cells(key, evaluation["scores"][key], evaluation["intervals"].get(key))
         beside = [as_text(key, scores[key]) if key in scores else "-" for scores in baselines.values()]
@@ -197,13 +202,17 @@ def print_verdict(verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str,
     word = str(verdict["verdict"])
     out.print(Text("verdict: ") + Text(word, style=_WORDS.get(word, "bold")))
     out.print(str(verdict["sentence"]))
-    if findings:
-        out.print()
     said = [*verdict.get("because", ()), ""][0] if word != "use it" else ""
-    for finding in findings or ():
+    told = [finding for finding in findings or () if finding["id"] == said]  # by the verdict's own sentence
+    for finding in told:
+        if finding.get("remedy"):
+            _indent(out, f"Fix: {finding['remedy']}")
+    others = [finding for finding in findings or () if finding["id"] != said]
+    if others:
+        out.print()
+    for finding in others:
         style = _STYLES.get(finding["severity"], "")
-        if finding["id"] != said:  # the verdict's own sentence has told it
-            out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
+        out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
 
@@ -225,16 +234,16 @@ def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
 
 def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     out = console()
-    table = _table("name", "kind", "parameters", "size", "here", "licence", left=(0, 1, 4, 5))
+    table = _table("name", "kind", "parameters", "to fetch", "on disk", "here", "licence", left=(0, 1, 5, 6))
     for row in rows:
         kind = row["kind"] if row["what"] == "model" else "data"
         licence = (row["licence"] or "unknown").split(" (")[0]
-        size = memory_text(row["bytes"] or 0) or "-"
         table.add_row(
             row["name"],
             kind or "-",
             count_text(row["parameters"]) if row["parameters"] else "-",
-            size,
+            memory_text(row["download"] or 0) or "-",
+            memory_text(row["disk"] or 0) or "-",
             "yes" if row["here"] else "no",
             licence,
         )
@@ -298,7 +307,8 @@ def print_ladder(found: Mapping[str, Any]) -> None:
     out.print(costs)
     out.print()
     if found["best"]:
-        out.print(f"best on the validation rows: {found['best']}")
+        level = f" (no better than {', '.join(found['level'])}, which cost more)" if found["level"] else ""
+        out.print(f"best on the validation rows: {found['best']}{level}")
     for rung in found["left_out"]:
         out.print(f"left out: {rung['name']}: {rung['note']}")
     out.print(f"page: {found['page']}")
@@ -309,7 +319,10 @@ def print_advice(advice: Mapping[str, Any]) -> None:
     """Candidates in order with their reasons, then what was left out and why."""
     out = console()
     out.print(f"{advice['rows']:,} rows of {advice['task']}, language: {advice['language']}")
+    away = [one["name"] for one in advice["candidates"] if not one["here"]]
     for number, one in enumerate(advice["candidates"], 1):
+        if one["name"] in away[SHOWN_AWAY:]:
+            continue
         out.print()
         limit = f", reads {one['max_length']:,} tokens" if one["max_length"] else ""
         out.print(Text(f"{number}. {one['name']}", style="bold"))
@@ -317,6 +330,9 @@ def print_advice(advice: Mapping[str, Any]) -> None:
         _indent(out, facts, 3)
         for reason in one["reasons"]:
             _indent(out, f"- {reason}", 3)
+    if len(away) > SHOWN_AWAY:
+        out.print()
+        out.print(f"and {plural(len(away) - SHOWN_AWAY, 'model')} more that are not on this disk (all of them: --json)")
     if advice["left_out"]:
         out.print()
         out.print("left out:")

@@ -128,13 +128,21 @@ def _copies(rows: Sequence[Row], form: Form, facts: dict[str, Any], pulse: Pulse
     return faults
 
 
+ELSEWHERE = "the same row as in another file"
+
+
+def is_elsewhere(fault: Fault) -> bool:
+    """Whether it says that a row stands in another file, too."""
+    return fault.code == "duplicate" and fault.message.startswith(ELSEWHERE)
+
+
 def _duplicate(same: Row, row: Row, name: str) -> Fault:
     """The same row twice: in one file it counts twice; in two files one of them may be a test."""
     if same.file == row.file:
         message = f"the same row as {_place(same)}, expected each row once"
         fix = "remove it; copies count twice and are kept in one split"
     else:
-        message = f"the same row as in another file ({_place(same)}), expected each row in one of them"
+        message = f"{ELSEWHERE} ({_place(same)}), expected each row in one of them"
         fix = "remove one of the two; what a test of your own shares with training data.leakage decides"
     return Fault("warning", "duplicate", message, row.file, row.line, name, "", fix)
 
@@ -249,13 +257,17 @@ def _tokens(
     if not over:
         return
     wanted = facts["tokens"]["p95"]
-    which = f"{over} rows ({share:.1%}) are longer than {max_length} tokens and"
+    one = over == 1
+    which = f"{over} row{'s' * (not one)} ({share:.1%}) {'is' if one else 'are'} longer than {max_length} tokens and"
     if windows or blocks:
-        message = f"{which} are read in several {'windows' if windows else 'blocks'}"
+        message = f"{which} {'is' if one else 'are'} read in several {'windows' if windows else 'blocks'}"
         yield Fault("note", "truncation", message, _of_file(rows), fix="none needed")
         return
     fix = f"task.max_length: {wanted} would hold 95 % of the rows" if wanted > max_length else "shorten them"
-    yield Fault("warning", "truncation", f"{which} lose their end", _of_file(rows), fix=fix)
+    lost = f"{'loses its' if one else 'lose their'} end"
+    if any(f.kind == "messages" for f in form.fields):
+        lost = f"{'loses its' if one else 'lose their'} oldest turns, then the beginning of the longest text"
+    yield Fault("warning", "truncation", f"{which} {lost}", _of_file(rows), fix=fix)
 
 
 def check_splits(splits: Mapping[str, Sequence[Row]], form: Form, say: Say | None = None) -> list[Fault]:

@@ -229,18 +229,17 @@ def _not_found(
 ) -> DataError:
     found = [*found, *inside]
     free = [c for c in found if c not in columns.values()]
-    guesses = {
-        f.name: shown(nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "COLUMN"), 60)
-        for f in missing
-    }
+    near = {f.name: nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "") for f in missing}
+    guesses = {name: shown(guess, 60) for name, guess in near.items()}
     if labelled:
         fix = "rename a column of the file, or say in the recipe which it is:\n  columns:\n"
-        fix += "\n".join(f"    {name}: {guess}" for name, guess in guesses.items())
+        fix += "\n".join(f"    {name}: {guess or 'COLUMN'}" for name, guess in guesses.items())
     else:  # rows to be answered: there is no recipe to say it in
-        near = {f.name: nearest(f.name, free) for f in missing}
         fix = "; ".join(
-            f'rename the column "{near[name]}" to "{name}"' if near[name] else f'name the column that holds it "{name}"'
-            for name in guesses
+            f'rename the column "{guess}" to "{name}"'
+            if guess
+            else f'rename the column that holds it to "{name}", or add one where none does'
+            for name, guess in guesses.items()
         )
     names = ", ".join(f'"{f.name}" ({f.help})' for f in missing)
     return DataError(

@@ -107,7 +107,7 @@ def lay_out(
         plain = columns
     if plain and not labelled:
         return "messages", plain
-    raise _none_fits(wanted, found, forced, file)
+    raise _none_fits(wanted, found, forced, file, labelled)
 
 
 def _by_part(both: Dialogue, wanted: Mapping[str, str], sample: Sequence[Raw], forced: str) -> dict[str, str]:
@@ -161,7 +161,7 @@ def turn_key(sample: Sequence[Raw], column: str) -> str:
     return best if seen[best] else ""
 
 
-def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, file: str) -> DataError:
+def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, file: str, labelled: bool) -> DataError:
     there = shown(", ".join(found), 300)
     needed = PARTS["messages" if forced == "sharegpt" else forced or "prompt-completion"][0]
     lines = "\n".join(f"    {part}: {wanted.get(part, 'COLUMN')}" for part in needed)
@@ -172,4 +172,7 @@ def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, fil
             f"no layout of instructions or dialogues fits; the columns are: {there}. Known are messages or "
             "conversations; instruction and output; prompt and completion; text"
         )
-    return DataError(problem, where=file, fix=f"say which column is which, in the recipe:\n  columns:\n{lines}")
+    fix = f"say which column is which, in the recipe:\n  columns:\n{lines}"
+    if not labelled:  # rows to be answered: there is no recipe to say it in
+        fix = 'rename the column that holds the question to "prompt", or the one that holds turns to "messages"'
+    return DataError(problem, where=file, fix=fix)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...records import Form
 from ..reading.cells import parsed
 from ..reading.raw import Raw, kind_of, shown
-from .dialogue import dialogue_of
+from .dialogue import dialogue_of, lay_out
 from .turns import Turn, Wrong, are_turns, tools_of, turns_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ def read_dialogue(maker: RowMaker, raw: Raw, fields: dict[str, Any]) -> bool:
         fields[both.messages.name], fields[both.answer.name] = [], turns[0].content
         return True
     return _divide(maker, raw, fields, turns, both.messages.name, both.answer.name if both.answer else "")
+
+
+def asked_turns(form: Form, values: Mapping[str, Any]) -> list[Turn]:
+    """The turns that one record of any layout gives, its answer left out. DataError where no layout fits, Wrong where
+    the record is unfit.
+    """
+    layout, columns = lay_out(form, {}, list(values), [Raw(0, dict(values))], False, "", "")
+    given = {part: column for part, column in columns.items() if part not in ("output", "completion")}
+    return _READERS[layout](values, given)
 
 
 def _divide(maker: RowMaker, raw: Raw, fields: dict[str, Any], turns: list[Turn], messages: str, answer: str) -> bool:

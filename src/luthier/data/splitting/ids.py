@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...records import Fault
-from ..load import Loaded
+from ..load import Loaded, made_id
 
 
 def distinct_ids(parts: Mapping[str, Loaded]) -> None:
     """Make ids distinct over several loads, `parts` by split, the first of which keeps its own.
 
     An id that an earlier part has, too, gets its split's name in front (test-17): files that each count from 1 are
-    the rule. What is renamed follows from the files alone, and is said in one note a part.
+    the rule. What is renamed follows from the files alone, and is said in one note a part: of ids that stand in the
+    files, not of those made from a row's content.
     """
     if len(parts) < 2:
         return  # each load has made its own distinct
@@ -30,7 +31,7 @@ def distinct_ids(parts: Mapping[str, Loaded]) -> None:
                 made = f"{name}-{row.id}-{number}"
             own.add(made)
             part.rows[i] = replace(row, id=made)
-            renamed += 1
+            renamed += not made_id(row.id)
         taken |= {row.id for row in part.rows}
         if renamed:
             message = f'{renamed} ids stand in other files, too; here they are called "{name}-..."'

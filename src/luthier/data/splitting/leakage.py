@@ -104,8 +104,9 @@ def apply(
     taken = {joined.find(i) for i in range(len(train_rows), len(train_rows) + len(other_rows))}
     kept = [row for i, row in enumerate(train_rows) if joined.find(i) not in taken]
     numbers["dropped"] = len(train_rows) - len(kept)
-    because = f"{len(found)} {name} rows ({share:.1%}) share them"
-    sentence = f"{numbers['dropped']} {of} rows were left out because {because}."
+    because = f"{_rows(len(found), name)} ({share:.1%}) {'shares' if len(found) == 1 else 'share'} them"
+    were = "row was" if numbers["dropped"] == 1 else "rows were"
+    sentence = f"{numbers['dropped']} {of} {were} left out because {because}."
     if not kept:
         raise DataError(f"every {of} row is also in {name}", where=f"data.{name}", fix="give different files")
     return kept, Finding(id, "note", sentence, numbers, ids, "")
@@ -121,8 +122,14 @@ def _sentence(found: Sequence[Mapping[str, Any]], share: float, name: str, of: s
     words = {"exact": "is also", "near": "is nearly the same as", "group": "shares its group with"}
     shown = "; ".join(f"{leak['place']} {words[leak['kind']]} {leak['train_place']}" for leak in found[:_EXAMPLES])
     more = f"; and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
-    where = "have been seen in training" if of == "training" else "are among the validation rows, too"
-    return f"{len(found)} {name} rows ({share:.1%}) {where}, expected none: {shown}{more}"
+    one = len(found) == 1
+    seen, are = ("has", "is") if one else ("have", "are")
+    where = f"{seen} been seen in training" if of == "training" else f"{are} among the validation rows, too"
+    return f"{_rows(len(found), name)} ({share:.1%}) {where}, expected none: {shown}{more}"
+
+
+def _rows(number: int, name: str) -> str:
+    return f"{number} {name} row{'s' * (number != 1)}"
 
 
 def _place(row: Row) -> str:

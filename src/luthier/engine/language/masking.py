@@ -90,3 +90,14 @@ def masked_head(folder: Path) -> list[str]:
         model = AutoModelForMaskedLM.from_config(config, **safe)
     named = [name for name, child in model.named_children() if any(True for _ in child.parameters())]
     return [name for name in named if name != model.base_model_prefix]
+
+
+def holds_head(folder: Path, head: Sequence[str]) -> bool:
+    """Whether any tensor of these modules (`masked_head`) is among the folder's weights."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if any(f".{part}." in f".{name}." for name in file.keys() for part in head):  # noqa: SIM118, no mapping
+                return True
+    return False

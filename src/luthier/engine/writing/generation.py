@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STAGE = 32  # tokens after which answers that have ended are put aside
 NOTHING = -1  # no token
+HALF = "\ufffd"  # what bytes that are no whole character are decoded as: an answer may be cut inside one
 
 
 @dataclass(frozen=True)
@@ -333,6 +334,6 @@ def _read_off(made: _Made, watch: _Watch, tokenizer: PreTrainedTokenizerBase, st
         text = (
             guide.text(text_ids)
             if guide is not None
-            else str(tokenizer.decode(list(text_ids), skip_special_tokens=True))
+            else str(tokenizer.decode(list(text_ids), skip_special_tokens=True)).rstrip(HALF)
         )
         yield Written(text, text_ids, end is not None, total)

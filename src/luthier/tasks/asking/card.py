@@ -302,5 +302,5 @@ def answer(@given):
             break
         said.append(token)
     text = tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return hear(text, **@fields)
+    return hear(text.rstrip("\\ufffd"), **@fields)
 """
