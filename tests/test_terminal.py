@@ -15,7 +15,7 @@ from luthier.evidence.compare import Compared, Comparison
 from luthier.terminal import printers, streams
 from luthier.terminal.pace import Pace, PhasePace, left_text
 from luthier.terminal.progress import Progress, _Live
-from luthier.training.events import Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from luthier.training.events import Memory, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 
 class Clock:
@@ -198,6 +198,19 @@ def test_what_an_event_says(event: Any, line: str) -> None:
     listen, out = quiet(Clock())
     listen(event)
     assert out.getvalue().splitlines() == [line]
+
+
+def test_a_forecast_of_memory_is_one_line_and_more_only_where_it_matters() -> None:
+    parts = {"weights": 91_000_000, "gradients": 0, "activations": 1_200_000_000, "total": 1_291_000_000}
+    listen, out = quiet(Clock())
+    listen(Memory(parts, 24_000_000_000, True))
+    assert out.getvalue() == "memory: about 1.3 GB of 24.0 GB: weights 91 MB, activations 1.2 GB\n"
+    listen, out = quiet(Clock())
+    remedies = [{"text": "train.token_budget: 512 (about 700 MB)"}]
+    listen(Memory(parts, 600_000_000, False, {"train.token_budget": 1024}, remedies))
+    said = out.getvalue().splitlines()
+    assert len(said) == 4 and "train.token_budget: 1024, set by train.fit" in said[1]
+    assert said[2].startswith("warning: memory may run out") and "1. train.token_budget: 512" in said[3]
 
 
 def test_a_resumed_run_tells_no_time_before_three_steps_of_its_own() -> None:

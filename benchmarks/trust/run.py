@@ -18,6 +18,7 @@ from bars import Bar, hold  # noqa: E402
 BARS = (
     *("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks"),
     *("alarms", "mistakes", "eta", "progress", "doctor"),
+    *("memory", "memory_limit", "out_of_memory"),
 )
 
 

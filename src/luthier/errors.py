@@ -76,6 +76,20 @@ class LuthierWarning(UserWarning):
     """Said once when the user may want something else; never for something wrong."""
 
 
+_MEMORY = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: what Python, NumPy, PyTorch and the system raise then, and what was made of it since."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, (RuntimeError, OSError)) and any(word in str(error).lower() for word in _MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def edit_distance(a: str, b: str) -> int:
     """Damerau-Levenshtein distance (optimal string alignment): insert, delete, replace, swap neighbours."""
     before: list[int] = []

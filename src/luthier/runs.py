@@ -101,6 +101,12 @@ class RunFolder:
                     pass
             yield
 
+    def died(self) -> bool:
+        """Whether its process ended without a word: killed, by a person or for want of memory, or with the machine."""
+        if not self.status_file.is_file() or read_json(self.status_file).get("state") != "running":
+            return False
+        return bool(self.status()["state"] == "stopped")
+
     def never_begun(self, *, ended: bool = False) -> bool:
         """Whether a run was refused or stopped here before training wrote anything, and nothing else lies here.
 

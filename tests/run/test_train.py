@@ -132,9 +132,9 @@ def test_the_report_is_one_file_that_needs_no_network(runs, cell) -> None:
 def test_events_tell_the_whole_story(runs, cell) -> None:
     events = read_log(runs[cell].folder.events)
     names = [event["event"] for event in events]
-    assert names[0] == "start"
+    assert names[:2] == ["memory", "start"]
     assert names[-2:] == ["stopped", "end"]
-    assert set(names) == {"start", "step", "scored", "saved", "stopped", "end"}
+    assert set(names) == {"memory", "start", "step", "scored", "saved", "stopped", "end"}
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == list(range(1, len(steps) + 1))
     assert all(event["loss"] > 0 and event["seconds"] > 0 and event["time"] > 1e9 for event in steps)

@@ -89,6 +89,7 @@ def resume(
     from luthier.models import home
     from luthier.run import load
     from luthier.run import resume as resume_run
+    from luthier.run.fitting import why_it_died
     from luthier.runs import known_runs, newest_unfinished
     from luthier.terminal.progress import Progress
     from luthier.terminal.streams import say
@@ -107,6 +108,8 @@ def resume(
         say(f"{run.path} is finished; nothing was done")
         return _show(run, json_)
     say(f"resuming {run.path}")
+    if why := why_it_died(run.folder):
+        say(f"warning: {why}")
     with Progress() as listen:
         run = resume_run(name, listen=with_headlines(listen))
     return _show(run, json_)

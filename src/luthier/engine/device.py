@@ -145,3 +145,74 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+AHEAD = 96 << 20
+"""Bytes that are asked for ahead and not used: the heap's next block (see `keep_memory`) and threads' own."""
+
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now; 0 where the system does not tell."""
+    return _status("VmRSS")
+
+
+def available_memory() -> int:
+    """The most that this process may hold, in bytes: what it holds and what is free, under every limit set on it.
+
+    Limits: free memory of the machine, the control group's (as containers set), `ulimit -v` and `-d`. 0 where the
+    system does not tell.
+    """
+    held = resident_memory()
+    limits = [held + free for free in (_machine_free(), *_group_free()) if free is not None]
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        for kind, counted in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            soft = resource.getrlimit(kind)[0]
+            if soft != resource.RLIM_INFINITY:
+                limits.append(max(0, soft - (_status(counted) - held) - AHEAD))
+    return min(limits, default=0)
+
+
+def _status(key: str) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _machine_free() -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _group_free() -> list[int]:
+    """Bytes that may still be asked for in each control group this process is in (versions 1 and 2)."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            root = Path("/sys/fs/cgroup", "memory" if controllers else "")
+            most, used = (
+                ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+            )
+            for folder in {root / place.lstrip("/"), root}:
+                with contextlib.suppress(OSError, ValueError):
+                    limit = int((folder / most).read_text())  # "max": no limit
+                    found.append(max(0, limit - int((folder / used).read_text()) + _cached(folder)))
+    return found
+
+
+def _cached(folder: Path) -> int:
+    """Bytes of files that a control group holds in memory and would give up."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (folder / "memory.stat").read_text().splitlines():
+            if line.startswith(("inactive_file ", "total_inactive_file ")):
+                return int(line.split()[1])
+    return 0

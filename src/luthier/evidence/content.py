@@ -85,8 +85,8 @@ class ReportContent:
     `date` is ISO 8601. `curve` holds dicts of step, epoch, train_loss, validation_loss, validation_score, the last
     turned so that more is better.
     `baseline_names`: score.BASELINES -> words, and "tuned" where that is called otherwise. `environment`: what ->
-    value. `seconds` is training's wall time, `peak_memory` bytes (0: not measured). `findings` are all of the run, the
-    verdict's own included or not.
+    value. `seconds` is training's wall time, `peak_memory` bytes (0: not measured), `forecast_memory` what was
+    forecast of them (0: nothing). `findings` are all of the run, the verdict's own included or not.
     """
 
     run: str
@@ -110,6 +110,7 @@ class ReportContent:
     environment: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory: int = 0
+    forecast_memory: int = 0
     trained: bool = True  # any weight at all
     title: str = ""  # of the task, in words
 

@@ -275,7 +275,8 @@ def _environment(content: ReportContent) -> Table:
     model = content.model
     rows: list[tuple[str, Any]] = [("base model", model.hub_id or model.name), ("base sha256", model.sha256)]
     rows += [("training time", time_text(content.seconds) if content.seconds else "")]
-    rows += [("peak memory", memory_text(content.peak_memory))]
+    forecast = f", {memory_text(content.forecast_memory)} forecast" if content.forecast_memory else ""
+    rows += [("peak memory", memory_text(content.peak_memory) + forecast)]
     rows += [(str(name), str(value)) for name, value in content.environment.items()]
     return Table("Environment", ("what", "value"), tuple(row for row in rows if row[1] not in ("", None)))
 

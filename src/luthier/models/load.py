@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError, ResourceError
+from ..errors import ModelError, ResourceError, is_out_of_memory
 from .folder_files import refuse_growth, refuse_links
 from .quiet import quiet_transformers
 from .source import Source
@@ -79,13 +79,13 @@ def load_pretrained(
     with quiet_transformers():
         try:
             model, report = auto_class.from_pretrained(str(source.folder), dtype=dtype or torch.float32, **settings)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise ResourceError(
-                f"there is not enough memory to load it ({source.parameters:,} parameters)",
-                where=str(source.folder),
-                fix="choose a smaller model: luthier models list shows the sizes",
-            ) from None
         except Exception as error:  # a broken folder can break transformers in any way
+            if is_out_of_memory(error):
+                raise ResourceError(
+                    f"there is not enough memory to load it ({source.parameters:,} parameters)",
+                    where=str(source.folder),
+                    fix="choose a smaller model: luthier models list shows the sizes",
+                ) from None
             raise ModelError(
                 f"transformers cannot load it as {auto_class.__name__} ({_first_line(error)})",
                 where=str(source.folder),

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from luthier.engine.device import Machine
     from luthier.models import Source
 
+    from .forecast import Outlook
+
 Listener = Callable[[Event], None]
 
 
@@ -58,6 +60,7 @@ class Job:
     earlier: Earlier | None = None  # the same, if it goes on with the same task
     replayed: Sequence[Row] = ()  # old rows among the training examples
     without: RunFolder | None = None  # the same run without made rows
+    written: Recipe  # as recipe.yaml has it
 
     def __init__(
         self,
@@ -72,6 +75,8 @@ class Job:
         self.listen = listen or (lambda event: None)
         self.step = 0
         self.training = False
+        self.begun_with = 0  # bytes held before the rows were read
+        self.outlook: Outlook | None = None
 
     def emit(self, event: Event) -> None:
         """Log an event, pass it on, and stop here if a signal asked for it (the loop looks for itself)."""
@@ -95,6 +100,7 @@ class Job:
         self.write_beginnings()
         self.augment()
         self.encode()
+        self.foresee()
         self.build()
         self.keep_features()
         untuned = self.answer_untuned()
@@ -134,6 +140,9 @@ class Job:
         return new_model(self.recipe.task, rows, self.recipe.seed, self.folder, self.emit)
 
     def prepare(self) -> None:
+        from luthier.engine.device import resident_memory
+
+        self.begun_with = resident_memory()
         if self.recipe.model != NEW:
             self.prepared = prepare(self.recipe.data, self.task, self.base, self.tokenizer, self.emit)
         if self.earlier is not None and not self.prepared.errors:
@@ -183,8 +192,8 @@ class Job:
             model = str(self.begun_from.folder.path.resolve())
         elif self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
-        written = self.recipe.model_copy(update={"data": data, "model": model})
-        write_text(self.folder.recipe, config.dump(written))
+        self.written = self.recipe.model_copy(update={"data": data, "model": model})
+        write_text(self.folder.recipe, config.dump(self.written))
         write_json(self.folder.environment, environment(self.machine))
 
     def augment(self) -> None:
@@ -241,12 +250,45 @@ class Job:
         train = self.recipe.train
         if train.label_smoothing or train.class_weights != "none":
             self.task.regularise(train.label_smoothing, train.class_weights, splits["train"])
+        self.outlook = self.look_ahead(len(splits["train"]))
         self.examples = {}
         for name, rows in splits.items():
             if rows:
                 self.emit(Phase(f"encoding the {name} rows", 0, len(rows)))
                 some = [*rows, *self.replayed] if name == "train" else rows
                 self.examples[name] = self.task.encode(some, self.tokenizer)
+
+    def look_ahead(self, train: Examples | int) -> Outlook | None:
+        """What can be said of the run's memory; on a GPU nothing yet."""
+        from .fitting import outlook
+
+        if self.machine.device != "cpu":
+            return None
+        parts = (self.recipe, self.task, self.method, self.source, self.machine)
+        return outlook(*parts, train, self.begun_with)
+
+    def foresee(self) -> None:
+        """Say what the run will hold at its peak, before the model is loaded, and make it fit where that is asked.
+
+        A run that has a checkpoint goes on under the conditions that it was begun with.
+        """
+        from luthier.engine.device import available_memory
+        from luthier.training.checkpoint import complete
+
+        from .fitting import held_against
+
+        seen = self.look_ahead(self.examples["train"])
+        if seen is None:
+            return
+        free = self.recipe.train.fit == "auto" and not complete(self.folder.checkpoints)
+        self.outlook, told = held_against(seen, available_memory(), may_change=free)
+        if told.changed:
+            changes = {key.removeprefix("train."): value for key, value in told.changed.items()}
+            train = self.recipe.train.model_copy(update=changes)
+            self.recipe = self.recipe.model_copy(update={"train": train})
+            self.written = self.written.model_copy(update={"train": train})
+            write_text(self.folder.recipe, config.dump(self.written))
+        self.emit(told)
 
     def build(self) -> None:
         import torch
@@ -491,16 +533,19 @@ class Job:
             peak,
             environment(self.machine),
             self.tokenizer,
+            forecast_memory=self.outlook.forecast.total if self.outlook is not None else 0,
             went_on=self.earlier is not None,
         )
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
+        peak = peak_memory()  # with the report
         self.folder.add_event({"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak})
         self.folder.set_status(
             "finished",
             step=self.step,
             verdict=verdict.word,
             peak_memory=peak,
+            forecast_memory=proof.forecast_memory,
             trained_parameters=self.trained_parameters,
             parameters=self.parameters,
         )

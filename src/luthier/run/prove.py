@@ -57,6 +57,7 @@ class Proof:
     environment: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerBase
     findings: list[Finding] = field(default_factory=list)  # what else is known of the run
+    forecast_memory: int = 0
     went_on: bool = False  # from an earlier run of this task, whose model is what "untuned" means
 
 
@@ -153,6 +154,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         trained=proof.method.trains,
         seconds=sum(e["seconds"] for e in read_log(folder.events) if e.get("event") == "step"),
         peak_memory=proof.peak_memory,
+        forecast_memory=proof.forecast_memory,
     )
     write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
     emit(Phase("writing the report"))

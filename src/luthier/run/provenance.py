@@ -83,5 +83,6 @@ def fingerprint(recipe: Recipe) -> str:
     for name in ("train", "validation", "test"):
         if isinstance(facts["data"][name], (str, list)):
             facts["data"].pop(name)
-    facts["train"].pop("trackers")
+    for name in ("trackers", "fit"):
+        facts["train"].pop(name)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from luthier import config
-from luthier.errors import InputError, Interrupted, ModelError, ResourceError, RunError
+from luthier.errors import InputError, Interrupted, ModelError, ResourceError, RunError, is_out_of_memory
 from luthier.files import write_text
 from luthier.runs import RunFolder, find_run, new_run, newest_unfinished
 from luthier.secrets import without_secrets
 
+from .fitting import ran_out
 from .job import Job, Listener
 from .recipe import Recipe, read
 from .signals import watching
@@ -96,24 +98,12 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                 where=str(folder.path),
                 fix=f"go on with: luthier resume {folder.path}",
             ) from None
-        except MemoryError:
-            folder.set_status("failed", error="out of memory")
-            raise ResourceError(
-                "memory ran out; the last checkpoint is intact",
-                where=str(folder.path),
-                fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
-            ) from None
         except InputError as error:
             folder.set_status("failed", error=str(error)[:2000], refused=folder.never_begun(ended=True))
             raise
         except BaseException as error:
-            if "out of memory" in str(error).lower() or "not enough memory" in str(error).lower():
-                folder.set_status("failed", error="out of memory")
-                raise ResourceError(
-                    f"memory ran out ({str(error).splitlines()[0][:160]}); the last checkpoint is intact",
-                    where=str(folder.path),
-                    fix="lower train.token_budget or task.max_length, or set train.gradient_checkpointing: true",
-                ) from None
+            if is_out_of_memory(error):
+                raise _ran_out(error, job, folder) from None
             folder.set_status("failed", error=without_secrets(str(error))[:2000])
             if type(error).__name__ == "PanicException":  # how tokenizers tell that a pattern of theirs ran away
                 raise ModelError(
@@ -123,3 +113,19 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                 ) from None
             raise
     return Run(folder)
+
+
+def _ran_out(error: BaseException, job: Job, folder: RunFolder) -> ResourceError:
+    """What is told of a run whose memory ran out: its peak, the forecast, and what would lower it."""
+    from luthier.engine.device import peak_memory
+    from luthier.training.checkpoint import complete
+
+    traceback.clear_frames(error.__traceback__)  # they hold what was being computed
+    peak = peak_memory()
+    said, fix = ran_out(job.outlook, peak)
+    kept = complete(folder.checkpoints)
+    said += f"; {kept[-1].name} is intact" if kept else "; no step was saved yet"
+    folder.set_status("failed", error="out of memory", peak_memory=peak)
+    again = f"luthier train {folder.recipe} --set KEY=VALUE"
+    fix += f". Change the recipe ({again}), or free memory and go on with: luthier resume {folder.path}"
+    return ResourceError(said, where=str(folder.path), fix=fix)

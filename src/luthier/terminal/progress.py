@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luthier.evidence.content import count_text
+from luthier.evidence.content import count_text, memory_text
 from luthier.evidence.measures import as_text, measure
-from luthier.training.events import Alarm, Event, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from luthier.training.events import Alarm, Event, Memory, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 from .pace import Clock, Pace, PhasePace, left_text
 from .streams import console
@@ -90,6 +90,9 @@ class Progress:
             if self._pace is not None:
                 self._pace.scored()
             self._view.note(_scored_text(event))
+        elif isinstance(event, Memory):
+            for line in _memory_lines(event):
+                self._view.note(line)
         elif isinstance(event, Resumed):
             self._view.note(
                 f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
@@ -298,6 +301,22 @@ def _begin_text(event: Started) -> str:
     if event.step >= event.steps:
         return f"training was already complete ({event.steps:,} steps)"
     return f"training {trained} on {event.examples:,} examples, {event.steps - event.step:,} steps"
+
+
+def _memory_lines(event: Memory) -> list[str]:
+    """The forecast and its parts; where it is too much, what was done about it or would help."""
+    parts = ", ".join(
+        f"{name} {memory_text(size)}" for name, size in event.forecast.items() if size and name != "total"
+    )
+    of = f" of {memory_text(event.available)}" if event.available else ""
+    lines = [f"memory: about {memory_text(event.forecast['total'])}{of}: {parts}"]
+    if event.changed:
+        said = " and ".join(f"{key}: {str(value).lower()}" for key, value in event.changed.items())
+        lines.append(f"memory: {said}, set by train.fit; the steps and what they learn stay the same")
+    if not event.fits:
+        lines.append("warning: memory may run out. What would help, the best first:")
+        lines += [f"  {number}. {one['text']}" for number, one in enumerate(event.remedies, 1)]
+    return lines
 
 
 def _scored_text(event: Scored) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -28,6 +28,22 @@ class Phase(Event):
     done: int = 0
     total: int = 0
     unit: str = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Event):
+    """How much memory the run will hold at its peak, in bytes: `forecast` by part and in `total`.
+
+    `available` is what it may hold (0: not known), `changed` what was set in the recipe so that it fits, and
+    `remedies` what would lower the peak, the best first; none where the run fits.
+    """
+
+    name: ClassVar[str] = "memory"
+    forecast: Mapping[str, int]
+    available: int
+    fits: bool
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    remedies: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,11 @@ class TrainOptions(Section):
     gradient_checkpointing: bool = Field(
         False, description="recompute activations instead of keeping them: less memory, slower"
     )
+    fit: Literal["off", "auto"] = Field(
+        "off",
+        description="where the run needs more memory than is there; off: say so; auto: lower token_budget, and if that "
+        "is not enough turn gradient_checkpointing on",
+    )
     forgetting: Annotated[ForgettingOptions, BeforeValidator(short_form)] = Field(
         default_factory=ForgettingOptions,
         description="against forgetting, where `model` is an earlier run: none, replay, ewc or distill",
