@@ -100,8 +100,9 @@ def test_helpline_is_clean_and_splits_by_passage(tmp_path: Path) -> None:
     said = DEMOS["helpline"].before
     assert f"{len(passages)} short passages, {len(loaded.rows)} questions, {without} of them" in said
     made = split(loaded.rows, form, validation=0.15, test=0.25)
-    tested = {row["context"] for row in made.rows(loaded.rows, "test")}
-    trained = made.rows(loaded.rows, "train")
+    parts = made.parts(loaded.rows)
+    tested = {row["context"] for row in parts["test"]}
+    trained = parts["train"]
     assert len(tested) >= 10  # fewer groups could prove nothing
     assert not tested & {row["context"] for row in trained}
     assert 240 <= len(trained) <= 300  # "some 270" in its words

@@ -11,7 +11,8 @@ from luthier.errors import Interrupted, LuthierError, did_you_mean, edit_distanc
 
 def test_the_tree_and_its_exit_codes() -> None:
     codes = {
-        "LuthierError": 70, "InputError": 2, "RecipeError": 2, "DataError": 2, "ModelError": 2, "RunError": 2,
+        "LuthierError": 70, "InputError": 2, "RecipeError": 2, "DataError": 2, "ModelError": 2, "NotHere": 2,
+        "RunError": 2,
         "ResourceError": 4,
     }  # fmt: skip
     for name, code in codes.items():

@@ -23,6 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 from bars import Bar, Trial
+from places import owner_of
 
 import tiny
 from luthier import cli
@@ -65,16 +66,13 @@ def _data_fault(folder: Path, draw: random.Random) -> list[str]:
     lines[at] = lines[at].replace('"label": "', f'"label": ["{CANARY}"], "other": "')
     lines += lines[:3]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    return ["train", "mine.yaml"]
+    return ["train", "mine.yaml", "--out", "mine"]  # without it a refused run leaves nothing
 
 
 def _fail(name: str, error: Callable[[], BaseException], after: int) -> Any:
     """`name` raises at its call number `after`."""
     module, _, path = name.partition(":")
-    owner = __import__(module, fromlist=["x"])
-    *above, last = path.split(".")
-    for part in above:
-        owner = getattr(owner, part)
+    owner, last = owner_of(module, path)
     real, calls = getattr(owner, last), itertools.count(1)
 
     def struck(*args: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import random
 import re
@@ -14,6 +13,7 @@ from typing import Any
 import kill
 from bars import Bar, Trial
 from nursery import the_nursery
+from places import owner_of
 
 from luthier.errors import RunError
 from luthier.files import read_json, read_log, verified
@@ -133,10 +133,7 @@ def put_in(twin: str) -> None:
 def _strike(point: str, kind: str) -> None:
     """Let one call fail for want of memory."""
     module, path, when = POINTS[point]
-    owner: Any = importlib.import_module(module)
-    *above, last = path.split(".")
-    for part in above:
-        owner = getattr(owner, part)
+    owner, last = owner_of(module, path)
     real: Callable[..., Any] = getattr(owner, last)
     calls = itertools.count(1)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import itertools
 import os
@@ -23,6 +22,7 @@ from unittest.mock import patch
 
 import mistakes
 from bars import Bar, Trial
+from places import owner_of
 
 from luthier import cli
 from luthier.terminal import progress as progress_module
@@ -72,7 +72,7 @@ OPERATIONS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "check": (
         ["check", "reviews.csv", "--task", "classification"],
-        ["luthier.run.use:load_rows", "luthier.run.use:check_rows"],
+        ["luthier.run.data_report:load_rows", "luthier.run.data_report:check_rows"],
     ),
     "preview": (["preview", "classify.yaml"], ["luthier.run.prepare:load", "luthier.models:load_tokenizer"]),
     "compare": (["compare", RUN, RUN], ["luthier.run.use:compare_contenders"]),
@@ -157,10 +157,7 @@ def _verb(verb: str, live: bool, twin: str) -> Iterator[Trial]:
 
 def _slowed(part: str, watcher: Watcher) -> Any:
     module, _, path = part.partition(":")
-    owner: Any = importlib.import_module(module)
-    *above, last = path.split(".")
-    for one in above:
-        owner = getattr(owner, one)
+    owner, last = owner_of(module, path)
     real: Callable[..., Any] = getattr(owner, last)
     done = itertools.count()
 

@@ -258,7 +258,7 @@ def _put_in(twin: str) -> Iterator[None]:
     """The bug, as long as it lasts."""
     import luthier.run.recipe
     from luthier import errors
-    from luthier.cli import machine
+    from luthier.cli import bundle
     from luthier.engine.chat import rendering
     from luthier.run import job
 
@@ -267,7 +267,7 @@ def _put_in(twin: str) -> Iterator[None]:
     patches = {
         "environment-written-whole": mock.patch.object(job, "environment", lambda m: environment(m) | dict(os.environ)),
         "errors-as-they-come": mock.patch.object(errors, "without_secrets", as_it_is),
-        "crash-reports-as-they-come": mock.patch.object(machine, "without_secrets", as_it_is),
+        "crash-reports-as-they-come": mock.patch.object(bundle, "without_secrets", as_it_is),
         "recipes-hold-anything": mock.patch.object(luthier.run.recipe, "holds_secret", lambda text: False),
         "templates-see-the-environment": mock.patch.object(rendering, "is_secret_name", lambda name: False),
     }

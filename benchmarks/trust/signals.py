@@ -19,6 +19,7 @@ from typing import Any
 import kill
 from bars import Bar, Trial
 from nursery import the_nursery
+from places import owner_of
 
 from luthier.files import read_log
 from luthier.runs import RunFolder
@@ -150,8 +151,6 @@ def put_in(twin: str) -> None:
 
 def _strike(phase: str, number: int, way: str, moment: Path) -> None:
     """Send the signal at the phase's beginning, with the number of the step that is being computed and the time."""
-    import importlib
-
     from luthier.training import loop
 
     at = [0.0]
@@ -163,10 +162,7 @@ def _strike(phase: str, number: int, way: str, moment: Path) -> None:
 
     loop._Stepper.step = noted  # type: ignore[method-assign]
     module, path, when = PHASES[phase]
-    owner: Any = importlib.import_module(module)
-    *above, last = path.split(".")
-    for part in above:
-        owner = getattr(owner, part)
+    owner, last = owner_of(module, path)
     real: Callable[..., Any] = getattr(owner, last)
     calls = itertools.count(1)
 

@@ -22,7 +22,7 @@ IMPORTERS = {
     "src/luthier/run/__init__.py",
     "benchmarks/trust/hostile.py",
     "benchmarks/trust/nursery.py",
-    "benchmarks/trust/signals.py",
+    "benchmarks/trust/places.py",
     "benchmarks/trust/run.py",
 }
 _PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle", "pty"}

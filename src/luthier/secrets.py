@@ -12,14 +12,18 @@ _SECRET_NAME = re.compile(
     r"TOKEN(?!IZ)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY|AUTHORIZATION", re.IGNORECASE
 )
 _ADDRESS = r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)|(?<=://)[^/\s:@'\"]{8,}(?=@)"
+_WHOLE = r"\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_.-]+|"
 _TOKEN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|sk-(?:[a-z]+-)?[A-Za-z0-9]{20,}|gh[posu]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"
-    r"|glpat-[A-Za-z0-9_-]{15,}|xox[abp]-[A-Za-z0-9-]{15,}|AKIA[0-9A-Z]{16})|" + _ADDRESS
+    r"|glpat-[A-Za-z0-9_-]{15,}|xox[abp]-[A-Za-z0-9-]{15,})|" + _WHOLE + _ADDRESS
 )
 # In a report that is shared, also what only may be one.
 _SUSPECT = re.compile(
-    r"\b(?:hf|sk|ghp|gho|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{10,}|" + _ADDRESS + r"|(?i:(?<=token=)|(?<=key=)"
-    r"|(?<=secret=)|(?<=password=)|(?<=authorization: bearer )|(?<=authorization: basic ))[^\s'\"&]+"
+    r"\b(?:hf|sk|gh[posu]|github_pat|glpat|xox[abp])[-_][A-Za-z0-9_-]{10,}|"
+    + _WHOLE
+    + _ADDRESS
+    + r"|(?i:(?<=token=)|(?<=key=)"
+    r"|(?<=secret=)|(?<=password=)|(?<=passwd=)|(?<=authorization: bearer )|(?<=authorization: basic ))[^\s'\"&]+"
 )
 
 

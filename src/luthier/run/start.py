@@ -52,7 +52,7 @@ def train(
     try:
         return carry_out(checked, base, folder, listen)
     except InputError:
-        if out is None and folder.never_begun():  # a folder of our own making: nothing was changed
+        if out is None and folder.refused():  # a folder of our own making: nothing was changed
             shutil.rmtree(folder.path)
         raise
 
@@ -99,7 +99,9 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                 fix=f"go on with: luthier resume {folder.path}",
             ) from None
         except InputError as error:
-            folder.set_status("failed", error=str(error)[:2000], refused=folder.never_begun(ended=True))
+            folder.set_status(
+                "failed", error=str(error)[:2000], refused=not job.training and folder.never_begun(ended=True)
+            )
             raise
         except BaseException as error:
             if is_out_of_memory(error):

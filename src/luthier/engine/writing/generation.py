@@ -331,9 +331,9 @@ def _read_off(made: _Made, watch: _Watch, tokenizer: PreTrainedTokenizerBase, st
             total += float(values[step, path, place[0]]) if len(place) else float("-inf")
         text_ids = tuple(int(token) for token in ids[: count if end is None else end])
         guide = watch.guides[row]
-        text = (
-            guide.text(text_ids)
-            if guide is not None
-            else str(tokenizer.decode(list(text_ids), skip_special_tokens=True)).rstrip(HALF)
-        )
+        if guide is not None:
+            text = guide.text(text_ids)
+        else:
+            text = str(tokenizer.decode(list(text_ids), skip_special_tokens=True))
+            text = text.rstrip(HALF) if end is None else text
         yield Written(text, text_ids, end is not None, total)
