@@ -13,8 +13,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parents[1] / name) for name in ("tests", "tests/data", "src"))]
 
-import measure  # noqa: E402
 from bars import Bar, Outcome, hold  # noqa: E402
+
+import measure  # noqa: E402
 
 BARS = (
     *("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks"),
