@@ -424,6 +424,7 @@ def test_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hub = FakeHub("datasets")
     hub.asked = []
     monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.delenv("LUTHIER_OFFLINE", raising=False)  # which would be set in the library that stands in here
     monkeypatch.chdir(tmp_path)
     loaded = load("org/imdb@v1:plain", CLASSIFICATION)
     assert hub.asked == [("org/imdb", "plain", "v1")]
