@@ -153,6 +153,7 @@ def _serve() -> None:
         if pid == 0:
             os.setpgid(0, 0)
             _run(request)
+        codes.pop(pid, None)  # of an earlier process with this number
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # whichever of the two comes first
         print(json.dumps({"pid": pid}), flush=True)

@@ -8,7 +8,7 @@ from bars import hold
 
 
 def test_a_power_cut_costs_what_was_not_yet_saved() -> None:
-    outcome = hold(durability.BAR, 2, seed=2)
+    outcome = hold(durability.BAR, 1, seed=2)
     assert outcome.passed, outcome.faults
 
 

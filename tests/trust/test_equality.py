@@ -8,7 +8,7 @@ from bars import hold
 
 
 def test_what_decides_speed_alone_changes_no_loss_and_no_answer() -> None:
-    outcome = hold(equality.BAR, 3, seed=1)
+    outcome = hold(equality.BAR, 2, seed=1)
     assert outcome.passed, outcome.faults
 
 

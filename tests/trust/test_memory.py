@@ -9,7 +9,7 @@ import pytest
 from bars import Bar, hold
 
 BARS = {
-    "memory": (memory.BAR, 2, 52),
+    "memory": (memory.BAR, 1, 52),
     "memory_limit": (memory_limit.BAR, 1, 52),
     "out_of_memory": (out_of_memory.BAR, 2, 1),
 }

@@ -8,7 +8,7 @@ from bars import hold
 
 
 def test_asked_to_stop_a_run_loses_no_more_than_a_step() -> None:
-    outcome = hold(signals.BAR, 3, seed=2)
+    outcome = hold(signals.BAR, 2, seed=2)
     assert outcome.passed, outcome.faults
 
 
