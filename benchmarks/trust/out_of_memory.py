@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kill
 from bars import Bar, Trial
 from nursery import the_nursery
-from places import owner_of
+from places import at_call
 
 from luthier.errors import RunError
 from luthier.files import read_json, read_log, verified
@@ -133,17 +132,11 @@ def put_in(twin: str) -> None:
 def _strike(point: str, kind: str) -> None:
     """Let one call fail for want of memory."""
     module, path, when = POINTS[point]
-    owner, last = owner_of(module, path)
-    real: Callable[..., Any] = getattr(owner, last)
-    calls = itertools.count(1)
 
-    @functools.wraps(real)
-    def struck(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == when:
-            raise _error(kind)
-        return real(*args, **kwargs)
+    def fail() -> None:
+        raise _error(kind)
 
-    setattr(owner, last, struck)
+    at_call(module, path, when, fail)
 
 
 def _error(kind: str) -> BaseException:

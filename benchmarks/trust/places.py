@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 
@@ -13,3 +16,19 @@ def owner_of(module: str, path: str) -> tuple[Any, str]:
     for part in above:
         owner = getattr(owner, part)
     return owner, last
+
+
+def at_call(module: str, path: str, number: int, act: Callable[[], None]) -> Callable[..., Any]:
+    """In the place of `path` put a function that calls `act` before its `number`-th call of the one it replaces."""
+    owner, last = owner_of(module, path)
+    real: Callable[..., Any] = getattr(owner, last)
+    calls = itertools.count(1)
+
+    @functools.wraps(real)
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            act()
+        return real(*args, **kwargs)
+
+    setattr(owner, last, struck)
+    return struck

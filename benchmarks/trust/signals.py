@@ -6,20 +6,19 @@ The signal is sent from inside, at the moment the phase begins: to the process, 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kill
 from bars import Bar, Trial
 from nursery import the_nursery
-from places import owner_of
+from places import at_call
 
 from luthier.files import read_log
 from luthier.runs import RunFolder
@@ -166,20 +165,14 @@ def _strike(phase: str, number: int, way: str, moment: Path) -> None:
 
     loop._Stepper.step = noted  # type: ignore[method-assign]
     module, path, when = PHASES[phase]
-    owner, last = owner_of(module, path)
-    real: Callable[..., Any] = getattr(owner, last)
-    calls = itertools.count(1)
 
-    @functools.wraps(real)
-    def struck(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == when:
-            moment.write_text(f"{at[0]} {time.time()}")
-            for _ in range(2 if way == "twice" else 1):
-                os.killpg(os.getpgid(0), number) if way == "group" else os.kill(os.getpid(), number)
-                time.sleep(0.05)
-        return real(*args, **kwargs)
+    def send() -> None:
+        moment.write_text(f"{at[0]} {time.time()}")
+        for _ in range(2 if way == "twice" else 1):
+            os.killpg(os.getpgid(0), number) if way == "group" else os.kill(os.getpid(), number)
+            time.sleep(0.05)
 
-    setattr(owner, last, struck)
+    struck = at_call(module, path, when, send)
     if phase == "load":  # it is looked up where it is used
         import luthier.models
 

@@ -2,7 +2,7 @@
 
 What autograd holds of a layer is a fixed list of tensors: inputs of norms, of linear layers and of activation
 functions, masks of dropout, queries, keys and values, attention probabilities. The table has their bytes a token, by
-what their size hangs on; tests/run/test_activations.py counts them in real models.
+what their size hangs on; tests/run/test_forecast.py counts them in real models.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import ModelError
-from luthier.methods import Method
+from luthier.methods import METHODS, Method
 from luthier.models.kinds import a_kind
 from luthier.tasks import Task, make_task
 from luthier.training.events import Event, Phase
@@ -15,7 +15,11 @@ from luthier.training.events import Event, Phase
 from .earlier import Earlier, earlier_run
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from luthier.models import Source
+
+    from .recipe import Recipe
 
 
 def find_base(
@@ -61,3 +65,12 @@ def fitted_task(options: Any, source: Source, method: Method, model: str) -> Tas
             fix=f"task.max_length: {source.max_length - front}",
         )
     return task
+
+
+def task_here(recipe: Recipe, base: Path, emit: Callable[[Event], None]) -> tuple[Task, PreTrainedTokenizerBase]:
+    """The task as training will have it, and its tokenizer. Nothing is fetched: NotHere where that would be needed."""
+    from luthier.models import load_tokenizer
+
+    source, _ = find_base(recipe.model, base, emit, fetch_missing=False)
+    task = fitted_task(recipe.task, source, METHODS[recipe.method.name](recipe.method), recipe.model)
+    return task, task.prepare(load_tokenizer(source), source)

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 from luthier.data import check as check_rows
 from luthier.data import load as load_rows
 from luthier.errors import LuthierError, ModelError, NotHere
-from luthier.methods import METHODS
 from luthier.models.scratch import NEW
 from luthier.records import Fault, Finding
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
-from .base_model import find_base, fitted_task
+from .base_model import task_here
 from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, prepare
-from .provenance import absolute
 from .recipe import Recipe, read
 
 if TYPE_CHECKING:
@@ -75,18 +73,11 @@ def _fitted(
     recipe: Recipe, base: Path, emit: Listener
 ) -> tuple[Task, PreTrainedTokenizerBase | None, list[Fault], list[Finding]]:
     """The task as training will have it and its tokenizer; the plain task and None where that cannot be told."""
-    from luthier.models import load_tokenizer
-
     plain = TASKS[recipe.task.name](recipe.task)
     if recipe.model == NEW:
         return plain, None, [], []
-    settings = recipe.method
-    if getattr(settings, "prompt", ""):
-        settings = settings.model_copy(update={"prompt": absolute(settings.prompt, base)})
     try:
-        source, _ = find_base(recipe.model, base, emit, fetch_missing=False)
-        task = fitted_task(recipe.task, source, METHODS[settings.name](settings), recipe.model)
-        return task, task.prepare(load_tokenizer(source), source), [], []
+        return *task_here(recipe, base, emit), [], []
     except NotHere as missing:
         said = f"Tokens were not counted: {recipe.model} is not on this machine."
         return plain, None, [], [Finding("tokens-not-counted", "note", said, remedy=missing.fix)]

@@ -13,7 +13,7 @@ from luthier.records import SPLITS
 from luthier.tasks.preview import preview as rows_shown
 from luthier.training.events import Event, Phase
 
-from .base_model import find_base, fitted_task
+from .base_model import task_here
 from .prepare import prepare, sentence
 from .recipe import Recipe, read
 
@@ -32,8 +32,6 @@ def preview(
 
     Nothing is fetched. DataError where the split holds no row; errors in other rows are only counted.
     """
-    from luthier.models import load_tokenizer
-
     emit = listen or (lambda event: None)
     if split not in SPLITS:
         raise RecipeError(f'there is no split "{split}"', where="preview", fix=f"one of {', '.join(SPLITS)}")
@@ -45,10 +43,7 @@ def preview(
             fix="preview with an existing model (--set model=minilm) to see how rows are read",
         )
     emit(Phase("finding the model"))
-    source, _ = find_base(checked.model, base, emit, fetch_missing=False)
-    method = METHODS[checked.method.name](checked.method)
-    task = fitted_task(checked.task, source, method, checked.model)
-    tokenizer = task.prepare(load_tokenizer(source), source)
+    task, tokenizer = task_here(checked, base, emit)
     prepared = prepare(checked.data, task, base, tokenizer, emit)
     if not prepared.splits[split]:
         raise DataError(f"the {split} split holds no row", where="preview", fix="luthier check RECIPE says why")
@@ -58,7 +53,7 @@ def preview(
     return {
         "task": task.name,
         "model": checked.model,
-        "trains": method.trains,
+        "trains": METHODS[checked.method.name].trains,
         "split": split,
         "rows": len(prepared.splits[split]),
         "errors": len(prepared.errors),
