@@ -76,7 +76,10 @@ class LuthierWarning(UserWarning):
     """Said once when the user may want something else; never for something wrong."""
 
 
-_MEMORY = ("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc")
+_MEMORY = (
+    *("out of memory", "not enough memory", "allocate memory", "unable to allocate", "bad_alloc"),
+    "could not create a primitive",  # oneDNN, where its kernel finds no room
+)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
