@@ -6,7 +6,7 @@ import random
 import time
 
 from luthier import errors
-from luthier.errors import Interrupted, LuthierError, did_you_mean, edit_distance, is_out_of_memory, nearest
+from luthier.errors import Interrupted, LuthierError, did_you_mean, edit_distance, nearest
 
 
 def test_the_tree_and_its_exit_codes() -> None:
@@ -24,21 +24,6 @@ def test_the_tree_and_its_exit_codes() -> None:
     assert len(found) == len(codes) + 1
     assert [Interrupted("stopped", signal=n).exit_code for n in (2, 15)] == [130, 143]
     assert str(LuthierError("alone")) == "alone"
-
-
-def test_what_running_out_of_memory_is_called() -> None:
-    told = (
-        MemoryError(),
-        OSError(12, "Cannot allocate memory"),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
-        RuntimeError("could not create a primitive"),
-        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    )
-    assert all(is_out_of_memory(error) for error in told)
-    other = RuntimeError("it is wrong")
-    assert not is_out_of_memory(other) and not is_out_of_memory(ValueError("out of memory"))
-    other.__cause__ = told[0]
-    assert is_out_of_memory(other)
 
 
 def _slow_distance(a: str, b: str) -> int:

@@ -207,6 +207,7 @@ def test_a_run_that_was_killed_is_told_that_memory_may_be_why(tmp_path: Path, be
 
 def errors() -> Iterator[BaseException]:
     yield MemoryError()
+    yield RuntimeError("could not create a primitive")
     yield RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes. Error code 12")
     yield torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
     yield OSError(12, "Cannot allocate memory")
