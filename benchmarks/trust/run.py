@@ -19,7 +19,7 @@ import measure  # noqa: E402
 
 BARS = (
     *("imports", "equality", "kill", "signals", "durability", "hostile", "syntax", "offline", "secret_leaks"),
-    *("alarms", "mistakes", "eta", "progress", "doctor"),
+    *("alarms", "mistakes", "eta", "progress", "doctor", "reload", "determinism"),
     *("memory", "memory_limit", "out_of_memory"),
 )
 

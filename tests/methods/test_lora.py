@@ -133,6 +133,16 @@ def test_tied_weights_are_not_saved(tmp_path: Path) -> None:
             assert [n for n in held if n.endswith("cls.predictions.transform.dense.weight")]
 
 
+def test_names_are_written_in_one_order(tmp_path: Path) -> None:
+    """peft keeps them in sets, whose order differs from process to process."""
+    method = make("lora", rank=2)
+    folder = saved(method, tuned(method, "bert", SEQUENCE), tmp_path / "model")
+    told = json.loads((folder / "adapter_config.json").read_text())
+    assert len(told["target_modules"]) >= 6
+    for name in ("target_modules", "modules_to_save"):
+        assert told[name] == sorted(told[name])
+
+
 def test_a_weight_renamed_missing_or_extra_is_refused_by_name(tmp_path: Path) -> None:
     method = make("lora", rank=2, target=["query"])
     folder = saved(method, tuned(method, "bert", SEQUENCE), tmp_path / "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from luthier.data import DataOptions
 from luthier.errors import DataError, ModelError, RunError
 from luthier.files import read_jsonl
 from luthier.records import Row
-from luthier.run.earlier import Earlier, keep_apart, replayed
+from luthier.run.earlier import Earlier, earlier_run, keep_apart, replayed
 from luthier.run.prepare import Prepared
 from luthier.runs import RunFolder
 from luthier.tasks import TASKS
@@ -106,6 +107,34 @@ def test_a_lora_run_is_merged_and_gone_on_from(recipe, newer, tmp_path: Path) ->
     for before, after in zip(first.tuned("float32").predict(rows), run.tuned("float32").predict(rows)):
         a, b = before["probabilities"], after["probabilities"]
         assert a["negative"] / a["positive"] == pytest.approx(b["negative"] / b["positive"], rel=1e-3)
+
+
+def test_damaged_weights_are_not_gone_on_from(recipe, first, newer, tmp_path: Path) -> None:
+    """A bit of a trained tensor: the file is as long as it was, and transformers would take it."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(first.path, damaged)
+    flip_last_bit(damaged / "model" / "model.safetensors")
+    made = {**going_on(recipe, first, newer), "model": str(damaged)}
+    with pytest.raises(RunError, match=r"model\.safetensors: the file is not what was saved"):
+        luthier.train(made, out=tmp_path / "run")
+
+
+def test_a_merged_model_that_was_damaged_is_merged_again(recipe, tmp_path: Path, luthier_home: Path) -> None:
+    run = luthier.train({**recipe(), "method": "lora"}, out=tmp_path / "run")
+    earlier = earlier_run(str(run.path), tmp_path)
+    assert earlier is not None
+    weights = earlier.source(lambda event: None).folder / "model.safetensors"
+    assert weights.is_relative_to(luthier_home)
+    before = weights.read_bytes()
+    flip_last_bit(weights)
+    earlier.source(lambda event: None)
+    assert weights.read_bytes() == before
+
+
+def flip_last_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
 
 
 def test_what_cannot_be_gone_on_with_is_refused(recipe, first, newer, data, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -26,9 +27,16 @@ _MOST = 1_000_000  # of any number there
 
 
 def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
-    """adapter_config.json, which names the base model, and the adapter's weights with the head's."""
+    """adapter_config.json, which names the base model, and the adapter's weights with the head's.
+
+    peft writes its sets of names in an order that differs from process to process; here they are sorted.
+    """
     model.peft_config["default"].base_model_name_or_path = base  # type: ignore[index,union-attr]
     model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
+    place = folder / SETTINGS
+    told = read_json(place)
+    names = {name: sorted(told[name]) for name in _NAMES if isinstance(told.get(name), list)}
+    place.write_text(json.dumps({**told, **names}, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)  # peft's own card; luthier writes the real one
 
 

@@ -12,7 +12,7 @@ from luthier import config
 from luthier.data import DataOptions, leaks
 from luthier.data.splitting.leakage import TOLERATED
 from luthier.errors import DataError, LuthierError, ModelError, RunError
-from luthier.files import as_written, publish, read_json, read_jsonl, sha256_of
+from luthier.files import as_written, publish, read_json, read_jsonl, sha256_of, verified
 from luthier.methods import METHODS
 from luthier.records import SPLITS, Answer, Fault, Finding, Row, content_hash
 from luthier.runs import RunFolder
@@ -90,14 +90,19 @@ class Earlier:
         return Tuned.load(self.folder.model)
 
     def source(self, say: Callable[[Event], None]) -> Source:
-        """Its model as a whole: the folder itself, or its adapter merged into the base, once, in the cache."""
+        """Its model as a whole: the folder itself, or its adapter merged into the base, once, in the cache.
+
+        RunError names a file that is not what was saved; of the cache such a one is made again.
+        """
         from luthier.models import home, resolve
+
+        verified(self.folder.model)
 
         method = METHODS[str(self.settings["method"]["name"])]
         if not method.needs_base and method.name != "frozen":
             return resolve(str(self.folder.model))
         merged = home() / "merged" / sha256_of(self.folder.model / "manifest.json")[:16]
-        if not (merged / "config.json").is_file():
+        if not _whole(merged):
             say(Phase(f"merging the adapter of {self.name} into its base model"))
             tuned = self._tuned()
             whole = method(method.Options(**self.settings["method"])).merge(tuned.model)
@@ -112,6 +117,13 @@ class Earlier:
                 shutil.rmtree(merged)
             publish(merged, write)
         return resolve(str(merged))
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        return bool(verified(folder))
+    except RunError:
+        return False
 
 
 def earlier_run(model: str, base: Path) -> Earlier | None:

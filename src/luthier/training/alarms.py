@@ -12,20 +12,21 @@
 | held-still       | the same for movement: the rate of all that lies outside the head is too small           | says  |
 | empty-step       | a step held nothing that the loss counts                                                 | says  |
 | loss-zero        | loss and gradient were exactly 0 in each of the first `LOOK` steps                       | says  |
-| exploding        | of the last 5 losses 3 lie far above the start                                           | says  |
+| exploding        | of the last 5 means over `ENOUGH` examples 3 lie far above the start                     | says  |
 | flat             | `FLAT` losses in a row, over different rows, are equal                                   | says  |
 
-"Far above the start": more than `RISE` times the loss that training began with, more than `SPREAD` times the losses'
-own scatter above it, and above `FLOOR` nats, under which a loss is hardly worse than a coin's. One outlying batch never
-is three of five. The mean loss of few examples is left to luck: under `FEW` steps are put together, and under `ENOUGH`
-it may rise by more, as its standard error does. A plateau is no alarm: its losses differ from batch to batch.
+"Far above the start": more than `RISE` times the loss that training began with, more than `SPREAD` times the means'
+own scatter above it, and above `FLOOR` nats, where a right label is given 13 %. A mean is that of the last steps that
+have `ENOUGH` examples together, taken anew at each step, so that small steps are judged by as many examples as others.
+The start is the loss of the first step, or of the first `FEW` examples, for a rate far too high spoils all that follow;
+where what followed lay higher for long, the start does so too. A plateau is no alarm: its losses differ from batch to
+batch.
 
 What can only be worthless is stopped. What may yet come right, and what early stopping ends by itself, is said.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -41,10 +42,10 @@ LOOK = 5  # steps of this process after which weights and gradients are looked a
 FLAT = 10  # steps
 SAME = 1e-6  # share of a loss by which equal losses may differ
 LEARNED = 1e-4  # a loss under it is that of rows learned by heart
-RISE, SPREAD, FLOOR = 3.0, 8.0, 1.0
+RISE, SPREAD, FLOOR = 3.0, 8.0, 2.0
 MOVED = 1e-7  # share of the weights' size: what fp32 resolves
 SAMPLE = 256  # numbers that are kept of each tensor
-FEW, ENOUGH = 4, 16  # examples: losses of fewer are put together; means of fewer may rise by more
+FEW, ENOUGH = 4, 16  # examples: of which the start is taken at least, and a mean that is held against it
 _LESS = "lower train.learning_rate, set train.dtype: float32, or look at those rows; the last checkpoint is intact"
 
 
@@ -89,8 +90,11 @@ class Alarms:
         self.before = {name: _sample(p) for name, p in trained.items()}
         self.steps = self.dead = self.still = self.nothing = 0
         self.losses: deque[float] = deque(maxlen=FLAT)
-        self.pending: list[tuple[float, int]] = []  # losses of steps of few examples, with how many
-        self.means: deque[float] = deque(maxlen=50)  # losses of enough examples
+        self.recent: deque[tuple[float, int]] = (
+            deque()
+        )  # losses of the last steps that have enough examples, with how many
+        self.first: list[tuple[float, int]] = []  # the same of the first steps
+        self.means: deque[float] = deque(maxlen=50)  # one a step
         self.start: float | None = None
         self.told: set[str] = set()
 
@@ -168,19 +172,18 @@ class Alarms:
         return squares is not None and bool(squares.any())
 
     def _exploding(self, step: Step) -> _Said | None:
-        loss = self._of_enough(step)
-        if loss is None:
+        self._begin(step)
+        mean = self._of_enough(step)
+        if mean is None or self.start is None:
             return None
         before = list(self.means)[:-4]  # with this one five, of which three must be high
-        self.means.append(loss)
-        self.start = self.means[0] if self.start is None else self.start
+        self.means.append(mean)
         start, scatter = self.start, 0.0
-        if len(before) >= 8:
+        if len(before) >= 4:
             middle = statistics.median(before)
-            start = max(start, min(middle, self.start * RISE))
+            start = max(start, min(middle, RISE * self.start))
             scatter = statistics.median(abs(one - middle) for one in before)
-        rise = RISE * max(1.0, math.sqrt(ENOUGH / max(1, step.examples)))
-        limit = max(FLOOR, rise * start, start + SPREAD * scatter)
+        limit = max(FLOOR, RISE * start, start + SPREAD * scatter)
         high = [one for one in list(self.means)[-5:] if one > limit]
         if len(high) < 3:
             return None
@@ -188,15 +191,20 @@ class Alarms:
         fix = "stop the run and lower train.learning_rate (a third of it, say), or raise train.warmup_ratio"
         return "exploding", said, fix, False
 
+    def _begin(self, step: Step) -> None:
+        """The start, once it is known: of several small steps the middle one, as the later are spoilt first."""
+        if self.start is None:
+            self.first.append((step.loss, step.examples))
+            if sum(count for _, count in self.first) >= FEW:
+                self.start = statistics.median_low([loss for loss, _ in self.first])
+
     def _of_enough(self, step: Step) -> float | None:
-        """The mean loss since the last that was given, once it is that of enough examples: single ones differ much."""
-        self.pending.append((step.loss, step.examples))
-        examples = sum(count for _, count in self.pending)
-        if examples < FEW:
-            return None
-        mean = sum(loss * count for loss, count in self.pending) / examples
-        self.pending.clear()
-        return mean
+        """The mean loss of the last steps, as many as have enough examples; None before there are so many."""
+        self.recent.append((step.loss, step.examples))
+        examples = sum(count for _, count in self.recent)
+        while examples - self.recent[0][1] >= ENOUGH:
+            examples -= self.recent.popleft()[1]
+        return sum(loss * count for loss, count in self.recent) / examples if examples >= ENOUGH else None
 
     def _flat(self, step: Step) -> _Said | None:
         self.losses.append(step.loss)
