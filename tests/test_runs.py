@@ -32,6 +32,7 @@ from luthier.files import (
     verified,
     write_json,
     write_jsonl,
+    write_new,
     write_text,
 )
 from luthier.runs import RunFolder, count_test, find_run, known_runs, new_run, newest_unfinished
@@ -531,7 +532,72 @@ def test_a_full_disk_is_said_with_path_and_bytes(tmp_path: Path) -> None:
         for out in (None, tmp_path / "o"):
             with pytest.raises(ResourceError, match="no room"):
                 new_run(out, tmp_path, "k", tmp_path / "home")
-        RunFolder(tmp_path / "gone").add_event({"event": "step"})  # costs the log, never the run
+    with pytest.raises(ResourceError, match="no room"), files.disk_errors(tmp_path):
+        raise Exception("No space left on device (os error 28)")  # as tokenizers says it
+    with pytest.raises(ResourceError, match=f"{10**18:,} are needed"):
+        publish(final, two_files("newer"), replace=True, size=10**18)
+    assert content(final)["a.txt"] == "old" and not list(tmp_path.glob(f"{STAGING}*"))
+
+
+def test_lines_that_a_full_disk_has_no_room_for_wait_in_their_turn(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.events.symlink_to("/dev/full")
+    for step in (1, 2):
+        run.add_event({"event": "step", "step": step})  # costs the run nothing
+    with pytest.raises(ResourceError, match=r"\d+ bytes are free, [\d,]+ are needed"):
+        run.sync_events()
+    run.note_status("failed")  # the folder itself has room
+    assert run.status()["state"] == "failed" and len(run.waiting) == 2
+    run.events.unlink()
+    run.add_event({"event": "step", "step": 3})
+    assert [event["step"] for event in read_log(run.events)] == [1, 2, 3] and not run.waiting
+    run.sync_events()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "write_json", _no_room)
+        run.note_status("stopped")
+        with pytest.raises(ResourceError):
+            run.set_status("stopped")
+    assert run.status()["state"] == "failed"
+
+
+def _no_room(path: Path, value: Any) -> None:
+    raise ResourceError("full", where=str(path))
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    run = RunFolder(tmp_path)
+    run.add_event({"event": "step", "step": 1})
+    before = run.events.read_bytes()
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, old[1]))
+        run.add_event({"event": "step", "step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert run.events.read_bytes() == before
+    run.add_event({"event": "step", "step": 3})
+    assert [json.loads(line)["step"] for line in run.events.read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_whole_and_never_in_the_place_of_another(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    path = tmp_path / "a.jsonl"
+
+    def full(part: Path) -> None:
+        part.write_text("ha")
+        raise OSError(errno.ENOSPC, "x")
+
+    with pytest.raises(ResourceError, match=r"bytes are free, 4 are needed.*\nFix: make room; nothing was written"):
+        write_new(path, full, 4)
+    assert not list(tmp_path.iterdir())
+    assert write_new(path, lambda part: part.write_text("half") and None)
+    assert not write_new(path, lambda part: part.write_text("other") and None)
+    assert path.read_text() == "half" and [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:

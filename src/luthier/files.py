@@ -40,8 +40,11 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+RESUME = "make room, then `luthier resume`; what was saved before is intact"
+
+
 @contextlib.contextmanager
-def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
+def disk_errors(path: Path, needed: int = 0, fix: str = RESUME) -> Iterator[None]:
     """A full disk as a ResourceError that names the path, the free bytes and, where known, those needed."""
     try:
         yield
@@ -49,29 +52,38 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
         problem = no_room(error)
         if problem is None:
             raise
-        place = next(p for p in (path, *path.absolute().parents) if p.exists())
-        room = f"{shutil.disk_usage(place).free:,} bytes are free"
-        room += f", {needed:,} are needed" if needed else ""
-        raise _NoRoom(problem, room, path) from None
+        raise _NoRoom(problem, free_bytes(path), needed, path, fix) from None
+
+
+def require_room(path: Path, needed: int, fix: str = RESUME) -> None:
+    """ResourceError, as `disk_errors` says it, unless the disk of `path` has `needed` bytes free."""
+    free = free_bytes(path)
+    if free < needed:
+        raise _NoRoom(os.strerror(errno.ENOSPC), free, needed, path, fix)
+
+
+def free_bytes(path: Path) -> int:
+    """What may still be written where `path` is, or would be."""
+    place = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(place).free
 
 
 class _NoRoom(ResourceError):
-    def __init__(self, problem: str, room: str, path: Path) -> None:
+    def __init__(self, problem: str, free: int, needed: int, path: Path, fix: str) -> None:
         self.problem = problem
-        found = f"there is no room to save this ({problem}; {room})"
-        fix = "make room, then `luthier resume`; what was saved before is intact"
-        super().__init__(found, where=str(path), fix=fix)
+        room = f"{free:,} bytes are free" + (f", {needed:,} are needed" if needed else "")
+        super().__init__(f"there is no room to save this ({problem}; {room})", where=str(path), fix=fix)
 
 
 def no_room(error: Exception) -> str | None:
-    """The system's word for a full disk if `error` is one; safetensors gives its number as text.
+    """The system's word for a full disk if `error` is one; safetensors and tokenizers give its number as text.
 
     A file in a folder that is being published may say it first: the folder then says it again, of itself.
     """
     if isinstance(error, _NoRoom):
         return error.problem
     number = error.errno if isinstance(error, OSError) else None
-    if type(error).__name__ == "SafetensorError" and (match := re.search(r"os error (\d+)", str(error))):
+    if type(error).__name__ in ("SafetensorError", "Exception") and (match := re.search(r"os error (\d+)", str(error))):
         number = int(match[1])
     return os.strerror(number) if number in _NO_ROOM else None
 
@@ -91,6 +103,29 @@ def write_text(path: Path, text: str) -> None:
         finally:
             part.unlink(missing_ok=True)
         sync(path.parent)
+
+
+def write_new(path: Path, write: Callable[[Path], None], needed: int = 0) -> bool:
+    """Let `write` fill a file beside `path`, and give it that name once it is whole; False if the name is taken."""
+    part = _marked(STAGING, path)
+    with disk_errors(path, needed, fix="make room; nothing was written"):
+        try:
+            write(part)
+            sync(part)
+            try:
+                os.link(part, path)  # a rename would replace what another process has made meanwhile
+            except FileExistsError:
+                return False
+            except (OSError, AttributeError) as error:
+                if isinstance(error, OSError) and no_room(error):
+                    raise
+                if path.exists():
+                    return False
+                part.rename(path)  # a file system without links
+        finally:
+            part.unlink(missing_ok=True)
+        sync(path.parent)
+    return True
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -171,27 +206,37 @@ def as_written(path: Path) -> Iterator[None]:
 
 
 def append(path: Path, value: Mapping[str, Any]) -> None:
-    """Add a line to a log. One that a crash cut is ended first."""
-    with path.open("ab+") as file:
-        if file.seek(0, os.SEEK_END):
+    """Add a line to a log, or nothing of it where the disk has no room. One that a crash cut is ended first."""
+    with path.open("ab+", buffering=0) as file:
+        if end := file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             cut = file.read(1) != b"\n"
         else:
             cut = False
-        file.write(b"\n" * cut + json_text(value).encode("utf-8", "surrogatepass") + b"\n")
+        line = memoryview(b"\n" * cut + json_text(value).encode("utf-8", "surrogatepass") + b"\n")
+        done = 0
+        try:
+            while done < len(line):
+                done += file.write(line[done:])
+        except OSError:
+            with contextlib.suppress(OSError):  # a device cannot be cut
+                if done and file.seek(0, os.SEEK_END) == end + done:
+                    file.truncate(end)
+            raise
 
 
 def publish(folder: Path, write: Callable[[Path], None], *, replace: bool = False, size: int = 0) -> None:
     """Let `write` fill a staging folder, sync all of it, and give it the final name by one rename.
 
     manifest.json, written last, holds the sha256 of every file. With `replace`, what stood under the name
-    goes only when the new folder is whole. `size` is about how many bytes `write` writes: it is said if there
-    is no room for them.
+    goes only when the new folder is whole. `size` is about how many bytes `write` writes: if there is no room for
+    them nothing is begun, and it is said.
     """
     staging = _marked(STAGING, folder)
     with disk_errors(folder, size):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
+        require_room(folder, size)
         staging.mkdir()
         try:
             write(staging)

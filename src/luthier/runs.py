@@ -15,8 +15,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError, did_you_mean
-from .files import COPY_AGAIN, append, disk_errors, is_staging, no_room, read_json, read_log, sync, write_json
+from .errors import ResourceError, RunError, did_you_mean
+from .files import (
+    COPY_AGAIN,
+    append,
+    disk_errors,
+    is_staging,
+    json_text,
+    no_room,
+    read_json,
+    read_log,
+    sync,
+    write_json,
+)
 from .processes import alive, start_of
 
 STATES = ("running", "stopped", "failed", "finished")
@@ -41,6 +52,7 @@ class RunFolder:
         self.findings = path / "findings.json"
         self.report = path / "report.html"
         self.status_file = path / "status.json"
+        self.waiting: list[dict[str, Any]] = []  # events that the disk had no room for
 
     @property
     def name(self) -> str:
@@ -73,15 +85,34 @@ class RunFolder:
         return status
 
     def add_event(self, event: Mapping[str, Any]) -> None:
-        """Append one line and hand it to the system; a disk that is full costs the log, never the run."""
+        """Append one line and hand it to the system. Where the disk is full it waits here, in its turn."""
+        self.waiting.append({**event, "time": round(time.time(), 3)})
         with contextlib.suppress(OSError):
-            append(self.events, {**event, "time": round(time.time(), 3)})
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self.waiting:
+            append(self.events, self.waiting[0])
+            del self.waiting[0]
 
     def sync_events(self) -> None:
-        """Force the log to the disk: a checkpoint whose steps it does not hold would leave a gap after a power cut."""
-        with contextlib.suppress(OSError):
+        """Force the log to the disk: a checkpoint whose steps it does not hold would leave a gap after a crash.
+
+        ResourceError where there is no room for the lines that wait.
+        """
+        needed = sum(len(json_text(event).encode("utf-8", "surrogatepass")) + 1 for event in self.waiting)
+        with contextlib.suppress(OSError), disk_errors(self.events, needed):
+            self._write_waiting()
             sync(self.events)
             sync(self.path)
+
+    def note_status(self, state: str, **facts: Any) -> None:
+        """`set_status` where a full disk costs the note alone.
+
+        A run that cannot note its end is taken as stopped: its process is gone.
+        """
+        with contextlib.suppress(ResourceError):
+            self.set_status(state, **facts)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -116,7 +147,7 @@ class RunFolder:
             return False
         if self.model.exists() or any(self.checkpoints.glob("*")):
             return False
-        own = {path.name for path in vars(self).values() if path.parent == self.path}
+        own = {path.name for path in vars(self).values() if isinstance(path, Path) and path.parent == self.path}
         return all(path.name in own or is_staging(path) for path in self.path.iterdir())
 
     def refused(self) -> bool:

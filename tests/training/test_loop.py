@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +18,11 @@ import torch
 from loop_fakes import digest, largest_gap, losses, make, shared_run, weights
 
 from luthier.engine.inference import logits_of
-from luthier.errors import ModelError, RunError
-from luthier.training import Resumed, Saved, Scored, Started, Step, Stopped, Training, fit
+from luthier.errors import ModelError, ResourceError, RunError
+from luthier.training import Phase, Resumed, Saved, Scored, Started, Step, Stopped, Training, fit
 from luthier.training import loop as loop_module
 from luthier.training.checkpoint import complete
+from luthier.training.events import Event
 from luthier.training.optimizer import make_optimizer, rate
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
@@ -490,3 +492,52 @@ def test_the_first_twenty_losses_are_those_on_file(models, tmp_path: Path) -> No
     if os.environ.get("LUTHIER_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps([round(x, 7) for x in found], indent=1) + "\n")
     assert found == pytest.approx(json.loads(GOLDEN.read_text()), abs=1e-4)
+
+
+# A disk that is full
+
+
+def test_a_checkpoint_waits_for_room(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there is some; then all is as if there always had been."""
+    monkeypatch.setattr(loop_module, "DISK_PAUSE", 0.05)
+    training = make(tmp_path / "whole", models["bert"], save_steps=5)
+    whole = losses(list(fit(training)))
+    refusals = iter([True, False, True, True, False])
+    waiting = make(tmp_path / "waiting", models["bert"], save_steps=5)
+
+    def full() -> None:
+        if next(refusals, False):
+            raise ResourceError("there is no room", where=str(tmp_path))
+
+    waiting.before_saving = full
+    events = list(fit(waiting))
+    said = [event for event in events if isinstance(event, Phase) and event.unit == "seconds"]
+    assert len(said) >= 3 and all("waiting for room" in event.what and str(tmp_path) in event.what for event in said)
+    assert losses(events) == whole and digest(waiting) == digest(training)
+    assert [p.name for p in complete(tmp_path / "waiting")] == [p.name for p in complete(tmp_path / "whole")]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_and_gives_up_after_a_time_or_when_asked_to(
+    asked: bool, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "DISK_WAIT", 60.0 if asked else 0.3)
+    monkeypatch.setattr(loop_module, "DISK_PAUSE", 30.0 if asked else 0.1)
+    training = make(tmp_path, models["bert"], save_steps=3, scored=False)
+    seen: list[Event] = []
+    full = [False]
+
+    def before_saving() -> None:
+        if full[0]:
+            raise ResourceError("there is no room", where=str(tmp_path))
+
+    training.before_saving = before_saving
+    training.stop = lambda: asked and any(isinstance(event, Phase) for event in seen)
+    start = time.monotonic()
+    with pytest.raises(ResourceError, match="there is no room"):
+        for event in fit(training):
+            seen.append(event)
+            full[0] = full[0] or isinstance(event, Saved)
+    assert time.monotonic() - start < 20
+    assert [p.name for p in complete(tmp_path)] == ["step-000003"]
+    assert any(isinstance(event, Phase) for event in seen)

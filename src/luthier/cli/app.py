@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from .bundle import note_failure
 
 # What an OSError with a file's name says about the person's input, not about luthier.
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 app = typer.Typer(
     name="luthier",
@@ -125,6 +126,7 @@ def _leave(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
 def _judge(error: BaseException, arguments: Sequence[str]) -> LuthierError:
     """Anything else that was raised, as an error of ours: a slip in the arguments, the machine, our fault."""
     from luthier.errors import InputError, ResourceError
+    from luthier.files import free_bytes
 
     say_usage: Any = getattr(error, "format_message", None)
     if say_usage is not None and hasattr(error, "exit_code"):
@@ -132,7 +134,10 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> LuthierError:
         path = context.command_path if context is not None else "luthier"
         return InputError(_sentence(error, say_usage(), context), fix=f"{path} --help")
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        return ResourceError("the disk is full", where=str(error.filename or ""), fix="free some space")
+        where, free = str(error.filename or ""), ""
+        with contextlib.suppress(OSError):
+            free = f"; {free_bytes(Path(where)):,} bytes are free" if where else ""
+        return ResourceError(f"the disk is full{free}", where=where, fix="free some space")
     if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename:
         words = str(error.strerror).lower()
         return InputError(words, where=str(error.filename), fix="check the path and its permissions")

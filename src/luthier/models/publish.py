@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import tempfile
@@ -11,34 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.files import sha256_of
+from luthier.files import disk_errors, sha256_of
 
-from ..errors import InputError, ResourceError
+from ..errors import InputError
 
 Say = Callable[[str], None]
 MANIFEST = "luthier.json"
+MAKE_ROOM = "free some space, or set LUTHIER_HOME to a folder on another disk"
 
 
 @contextmanager
 def publishing(final: Path, say: Say) -> Iterator[Path]:
     """A staging folder beside `final`, for one process at a time; removed at the end whatever happened."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(final.parent / f".{final.name}.lock", say):
-            for stale in final.parent.glob(f".{final.name}.staging-*"):
-                shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed: we hold its lock
-            stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.staging-", dir=final.parent))
-            try:
-                yield stage
-            finally:
-                shutil.rmtree(stage, ignore_errors=True)
+        with disk_errors(final.parent, fix=MAKE_ROOM):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(final.parent / f".{final.name}.lock", say):
+                for stale in final.parent.glob(f".{final.name}.staging-*"):
+                    shutil.rmtree(stale, ignore_errors=True)  # left by a process that was killed: we hold its lock
+                stage = Path(tempfile.mkdtemp(prefix=f".{final.name}.staging-", dir=final.parent))
+                try:
+                    yield stage
+                finally:
+                    shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(
-                "the disk is full",
-                where=str(final.parent),
-                fix="free some space, or set LUTHIER_HOME to a folder on another disk",
-            ) from None
         raise InputError(
             f"the cache folder cannot be written ({error.strerror or error})",
             where=str(error.filename or final.parent),

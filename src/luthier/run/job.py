@@ -19,7 +19,7 @@ from luthier.records import Answer, Finding, Row
 from luthier.runs import RunFolder
 from luthier.serve import answer_examples
 from luthier.tasks import TASKS, Task, Work
-from luthier.training.events import Event, Phase, Saved, Saving, Started, Step, Stopped
+from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
 from .base_model import find_base, fitted_task
 from .earlier import Earlier, added_finding, keep_apart, replayed
@@ -250,7 +250,8 @@ class Job:
         train = self.recipe.train
         if train.label_smoothing or train.class_weights != "none":
             self.task.regularise(train.label_smoothing, train.class_weights, splits["train"])
-        self.outlook = self.look_ahead(len(splits["train"]))
+        if self.machine.device == "cpu":  # on a GPU nothing can be said of memory yet
+            self.outlook = self.look_ahead(len(splits["train"]))
         self.examples = {}
         for name, rows in splits.items():
             if rows:
@@ -258,27 +259,28 @@ class Job:
                 some = [*rows, *self.replayed] if name == "train" else rows
                 self.examples[name] = self.task.encode(some, self.tokenizer)
 
-    def look_ahead(self, train: Examples | int) -> Outlook | None:
-        """What can be said of the run's memory; on a GPU nothing yet."""
+    def look_ahead(self, train: Examples | int) -> Outlook:
+        """What is known of the run before its model is loaded."""
         from .fitting import outlook
 
-        if self.machine.device != "cpu":
-            return None
         parts = (self.recipe, self.task, self.method, self.source, self.machine)
         return outlook(*parts, train, self.begun_with)
 
     def foresee(self) -> None:
-        """Say what the run will hold at its peak, before the model is loaded, and make it fit where that is asked.
+        """Refuse a run that its disk has no room for, say what it will hold of memory at its peak, before the model is
+        loaded, and make it fit where that is asked.
 
         A run that has a checkpoint goes on under the conditions that it was begun with.
         """
         from luthier.engine.device import available_memory
         from luthier.training.checkpoint import complete
 
+        from .disk import require_disk
         from .fitting import held_against
 
         seen = self.look_ahead(self.examples["train"])
-        if seen is None:
+        require_disk(seen, self.recipe, self.source.folder, self.prepared.splits, self.folder)
+        if self.machine.device != "cpu":
             return
         free = self.recipe.train.fit == "auto" and not complete(self.folder.checkpoints)
         self.outlook, told = held_against(seen, available_memory(), may_change=free)
@@ -414,6 +416,7 @@ class Job:
             score=self.score if self.prepared.splits["validation"] else None,
             fixed=fixed,
             stop=lambda: self.watch.asked is not None,
+            before_saving=self.folder.sync_events,
             again=self.again,
             row_ids=[row.id for row in (*self.prepared.splits["train"], *self.replayed)],
             head=frozenset(head_parameters(self.model, self.task.head())),
@@ -429,10 +432,8 @@ class Job:
                 trackers.hear(event)
             if isinstance(event, Started):
                 self.trained_parameters, self.parameters = event.trained_parameters, event.parameters
-            if isinstance(event, Saving):
-                self.folder.sync_events()
             if isinstance(event, Saved):
-                self.folder.set_status("running", step=event.step)
+                self.folder.note_status("running", step=event.step)
             if isinstance(event, Stopped) and event.reason == "signal":
                 raise Interrupted("stopped", signal=self.watch.asked or 2)
         self.training = False
@@ -510,7 +511,8 @@ class Job:
             }
             write_json(folder / SETTINGS, settings)
 
-        publish(self.folder.model, write, replace=True)
+        size = sum(tensor.nbytes for tensor in learned(self.model).values())  # at least
+        publish(self.folder.model, write, replace=True, size=size)
 
     def prove(self, answers: dict[str, list[Answer]], untuned: list[Answer]) -> None:
         from luthier.engine.device import peak_memory
@@ -518,6 +520,7 @@ class Job:
 
         from .prove import Proof, prove
 
+        self.folder.sync_events()  # what is proved is read from it
         peak = peak_memory()
         proof = Proof(
             self.recipe,
@@ -540,6 +543,7 @@ class Job:
         verdict = prove(proof, home(), self.emit)
         peak = peak_memory()  # with the report
         self.folder.add_event({"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak})
+        self.folder.sync_events()
         self.folder.set_status(
             "finished",
             step=self.step,

@@ -91,7 +91,7 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
         try:
             job.run()
         except (KeyboardInterrupt, Interrupted):
-            folder.set_status("stopped")
+            folder.note_status("stopped")
             raise Interrupted(
                 f"stopped at step {job.step}",
                 signal=watch.asked or 2,
@@ -99,14 +99,14 @@ def carry_out(recipe: Recipe, base: Path, folder: RunFolder, listen: Listener | 
                 fix=f"go on with: luthier resume {folder.path}",
             ) from None
         except InputError as error:
-            folder.set_status(
+            folder.note_status(
                 "failed", error=str(error)[:2000], refused=not job.training and folder.never_begun(ended=True)
             )
             raise
         except BaseException as error:
             if is_out_of_memory(error):
                 raise _ran_out(error, job, folder) from None
-            folder.set_status("failed", error=without_secrets(str(error))[:2000])
+            folder.note_status("failed", error=without_secrets(str(error))[:2000])
             if type(error).__name__ == "PanicException":  # how tokenizers tell that a pattern of theirs ran away
                 raise ModelError(
                     f"its tokenizer broke on a row ({str(error)[:160]})",
@@ -127,7 +127,7 @@ def _ran_out(error: BaseException, job: Job, folder: RunFolder) -> ResourceError
     said, fix = ran_out(job.outlook, peak)
     kept = complete(folder.checkpoints)
     said += f"; {kept[-1].name} is intact" if kept else "; no step was saved yet"
-    folder.set_status("failed", error="out of memory", peak_memory=peak)
+    folder.note_status("failed", error="out of memory", peak_memory=peak)
     again = f"luthier train {folder.recipe} --set KEY=VALUE"
     fix += f". Change the recipe ({again}), or free memory and go on with: luthier resume {folder.path}"
     return ResourceError(said, where=str(folder.path), fix=fix)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luthier.errors import RunError
-from luthier.files import COPY_AGAIN, as_written, discard, publish, read_json, verified, write_json
+from luthier.files import COPY_AGAIN, as_written, discard, disk_errors, publish, read_json, verified, write_json
 
 _NAME = re.compile(r"step-(\d{6,})")
 _FILES = {"trained.safetensors", "optimizer.safetensors", "random.safetensors", "position.json"}
@@ -41,7 +41,7 @@ class Position:
 
 
 def save(folder: Path, position: Position, tensors: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> Path:
-    """Write checkpoint `step-NNNNNN` under `folder`; its path."""
+    """Write checkpoint `step-NNNNNN` under `folder`; its path. ResourceError, and nothing changed, on a full disk."""
     path = folder / f"step-{position.step:06d}"
     if _whole(path):  # written before a cut that came before the log's line
         return path
@@ -148,7 +148,8 @@ def prune(folder: Path, best_step: int, limit: int) -> None:
     others = [p for p in paths if _step(p) != best_step]
     keep = limit - (len(others) < len(paths))
     for path in others[: max(0, len(others) - keep)]:
-        discard(path)
+        with disk_errors(path):
+            discard(path)
 
 
 def same(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ class Scored(Event):
 
 @dataclass(frozen=True, slots=True)
 class Saving(Event):
-    """A checkpoint of `step` is about to be written: what was logged until now must not be lost before it is."""
+    """A checkpoint of `step` is about to be written: what was logged until now is forced to the disk first."""
 
     name: ClassVar[str] = "saving"
     logged: ClassVar[bool] = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from luthier.engine.batches import Batch, Examples, epoch_plan, micro_batches
 from luthier.engine.device import Machine
 from luthier.engine.inference import to_device
-from luthier.errors import ModelError, RunError
+from luthier.errors import ModelError, ResourceError, RunError
 
 from . import checkpoint
 from .alarms import Alarmed, Alarms, not_finite, nothing_counts
@@ -33,6 +33,10 @@ from .options import TrainOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+DISK_WAIT = 60.0  # seconds that a checkpoint waits for room on a full disk
+DISK_PAUSE = 2.0  # between two attempts
 
 
 class Objective(Protocol):
@@ -67,6 +71,7 @@ class Training:
     fixed: dict[str, Any]  # what must be the same when a run is carried on
     pull: Callable[[nn.Module], None] | None = None  # adds to a step's gradients, before they are clipped
     stop: Callable[[], bool] = lambda: False
+    before_saving: Callable[[], None] = lambda: None  # what was logged so far is to be on the disk then
     again: bool = False  # the run was begun before, perhaps without coming to a checkpoint
     row_ids: Sequence[str] = ()  # by the rows' numbers in `examples`; without them alarms give the numbers
     head: Collection[str] = ()  # names of parameters that no method owns
@@ -116,7 +121,7 @@ def fit(training: Training) -> Iterator[Event]:
 def _train(
     t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.Parameter], position: Position
 ) -> Iterator[Event]:
-    model, options = t.model, t.options
+    options = t.options
     stepper = _Stepper(t, optimizer, list(named.values()))
     alarms = Alarms(named, optimizer, float(options.learning_rate), t.head, t.steps)
     names = {id(p): name for name, p in named.items()}
@@ -149,8 +154,7 @@ def _train(
                 position.over = position.over or "finished"
             if t.accelerator.is_main_process:
                 yield Saving(position.step)
-                path = checkpoint.save(t.folder, position, t.learned(model), optimizer_tensors(optimizer, names))
-                checkpoint.prune(t.folder, position.best_step, options.save_total_limit)
+                path = yield from _saved(t, position, optimizer_tensors(optimizer, names))
                 yield Saved(position.step, path.name)
             t.accelerator.wait_for_everyone()
         if stopping and not position.over:
@@ -160,6 +164,29 @@ def _train(
     if position.best_step and position.best_step != position.step:
         _put(t, checkpoint.trained_tensors(t.folder / f"step-{position.best_step:06d}"))
     yield Stopped(position.step, position.over or "finished", position.best_step, position.best_score)
+
+
+def _saved(t: Training, position: Position, moments: dict[str, Tensor]) -> Generator[Event, None, Path]:
+    """Publish a checkpoint; its path. While the disk is full it waits for room, up to DISK_WAIT seconds.
+
+    ResourceError when they are over, or when the run is asked to stop: the older checkpoints are as they were.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            t.before_saving()
+            path = checkpoint.save(t.folder, position, t.learned(t.model), moments)
+            checkpoint.prune(t.folder, position.best_step, t.options.save_total_limit)
+            return path
+        except ResourceError as error:
+            said = f"waiting for room on the disk, to save step {position.step:,}: {error.where}"
+            tried = time.monotonic()
+            while time.monotonic() < tried + DISK_PAUSE:
+                waited = time.monotonic() - began
+                if waited >= DISK_WAIT or t.stop():
+                    raise
+                yield Phase(said, int(waited), math.ceil(DISK_WAIT), "seconds")
+                time.sleep(min(0.2, DISK_PAUSE))
 
 
 class _Stepper:

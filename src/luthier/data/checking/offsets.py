@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...files import write_new
 from ...records import Fault, Form
 from ..load import load
 from ..reading.encoding import lines, read_text
@@ -56,13 +57,17 @@ def texts_of(opened: Opened) -> Iterator[str]:
     return iter([read_text(opened.path, opened.probe)])
 
 
-def write_copy(opened: Opened, pieces: Iterable[str]) -> Path:
-    """The file anew under a free name beside it, in its own encoding."""
-    target = _free_name(opened.path)
+def write_copy(opened: Opened, pieces: Sequence[str]) -> Path:
+    """The file anew under a free name beside it, in its own encoding, whole or not at all."""
     found = opened.probe
-    # "x": another process may have made the file since the name was chosen.
-    with target.open("x", encoding=found.encoding, errors=found.errors, newline="") as file:
-        file.writelines(pieces)
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding=found.encoding, errors=found.errors, newline="") as file:
+            file.writelines(pieces)
+
+    needed = opened.path.stat().st_size
+    while not write_new(target := _free_name(opened.path), write, needed):
+        pass  # another process has made the file since the name was chosen
     return target
 
 
