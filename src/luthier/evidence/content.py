@@ -66,7 +66,8 @@ class DataFacts:
     """The data behind a run.
 
     `rows`: split -> rows. `labels`: split -> label -> rows (empty where there are none). `moves`: rows that a
-    split handed to another, in words. `notes`: anything else worth a sentence.
+    split handed to another, in words. `notes`: anything else worth a sentence. `tables`: what was
+    looked at beyond faults.
     """
 
     rows: Mapping[str, int]
@@ -76,6 +77,7 @@ class DataFacts:
     moves: Sequence[str] = ()
     lengths: Sequence[Lengths] = ()
     notes: Sequence[str] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True, slots=True)

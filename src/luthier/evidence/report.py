@@ -268,7 +268,7 @@ def _data_tables(content: ReportContent) -> list[Table]:
     if data.files:
         rows = tuple((one.name, one.format, one.sha256) for one in data.files)
         tables.append(Table("Files", ("file", "format", "sha256"), rows))
-    return tables
+    return [*tables, *data.tables]
 
 
 def _environment(content: ReportContent) -> Table:

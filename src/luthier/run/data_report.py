@@ -18,6 +18,7 @@ from .base_model import task_here
 from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, prepare
 from .recipe import Recipe, read
+from .soundness import look_at_data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +48,8 @@ def check(
     earlier = earlier_run(recipe.model, base)
     if earlier is not None and earlier.task == kind.name and not prepared.errors:
         keep_apart(prepared, earlier, kind, recipe.data, emit)
+    if not prepared.errors:
+        prepared.facts["soundness"] = look_at_data(prepared, kind, recipe, base, emit)
     return _report(prepared)
 
 

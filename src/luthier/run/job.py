@@ -521,6 +521,7 @@ class Job:
         from .prove import Proof, prove
 
         self.folder.sync_events()  # what is proved is read from it
+        self.look_at_data()
         peak = peak_memory()
         proof = Proof(
             self.recipe,
@@ -553,6 +554,14 @@ class Job:
             trained_parameters=self.trained_parameters,
             parameters=self.parameters,
         )
+
+    def look_at_data(self) -> None:
+        """Whether labels can be believed, whether rows are enough and varied: into findings and data.json."""
+        from .soundness import look_at_data
+
+        parts = (self.prepared, self.task, self.recipe, self.base, self.emit)
+        self.prepared.facts["soundness"] = look_at_data(*parts)
+        write_json(self.folder.data, self.prepared.as_json())
 
     def what_was_kept(self) -> list[Finding]:
         """For a run that goes on from another: what was added, and what became of the old test rows."""

@@ -20,6 +20,7 @@ from luthier.evidence.overfit import fit_findings
 from luthier.evidence.report import write_report
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.soundness import soundness_tables
 from luthier.evidence.verdict import Verdict, decide
 from luthier.files import read_log, write_json, write_text
 from luthier.methods import Method
@@ -331,6 +332,7 @@ def _data_facts(prepared: Prepared, task: Task) -> DataFacts:
             labels[name] = dict(sorted(counts.items()))
     tokens = prepared.facts.get("tokens") or {}
     lengths = []
+    everything = [row for rows in prepared.splits.values() for row in rows]
     if tokens:
         over = prepared.facts.get("truncated") or prepared.facts.get("windowed") or {"rows": 0}
         lengths = [Lengths("tokens", tokens["p50"], tokens["p95"], tokens["p100"], over["rows"])]
@@ -341,4 +343,5 @@ def _data_facts(prepared: Prepared, task: Task) -> DataFacts:
         faults=count_faults(prepared.faults),
         moves=[f"{len(m['rows'])} rows from {m['from']} to {m['to']}: {m['why']}" for m in prepared.moves],
         lengths=lengths,
+        tables=soundness_tables(prepared.facts.get("soundness") or {}, everything, task.form),
     )

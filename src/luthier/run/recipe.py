@@ -16,6 +16,7 @@ from luthier import config
 from luthier.config import Section
 from luthier.data.options import DataOptions
 from luthier.engine.chat.templates import NAMED
+from luthier.evidence.options import EvidenceOptions
 from luthier.methods import METHODS
 from luthier.models.catalogue import MODELS
 from luthier.models.scratch import NEW
@@ -62,6 +63,7 @@ class Recipe(Section):
     data: DataOptions = Field(description="where rows come from and how they are split")
     method: MethodSettings = Field(default_factory=lambda: METHODS["full"].Options(), description="which weights move")
     train: TrainOptions = Field(default_factory=TrainOptions, description="how they move")
+    evidence: EvidenceOptions = Field(default_factory=EvidenceOptions, description="what is looked at beside scores")
     ladder: LadderOptions | None = Field(None, description="what `luthier ladder` climbs")
     seed: int = Field(7, ge=0, lt=2**32, description="of order, new weights and dropout; never of splits")
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 3  # of one kind
 SHOWN_LABELS = 12
+SHOWN_ROWS = 6  # of a finding
 SHOWN_AWAY = 4  # advised models that are not on this disk
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan", "blocker": "bold red"}
+_GRAVEST = ("blocker", "warning", "note")
 _WORDS = {"use it": "bold green", "do not use it": "bold red", "not proven": "bold yellow"}
 
 
@@ -63,10 +65,14 @@ def print_data_report(report: Mapping[str, Any]) -> None:
     _print_facts(out, report.get("facts") or {})
     if report.get("splits"):
         out.print("splits   " + ", ".join(f"{name} {rows:,}" for name, rows in _counts(report["splits"])))
-    faults = report["faults"]
+    faults, findings = report["faults"], report.get("findings") or ()
     out.print()
+    if findings:
+        _print_findings(out, findings)
+        out.print()
     if not faults:
-        out.print("Nothing is wrong with it.", style="green")
+        warned = any(finding["severity"] != "note" for finding in findings)
+        out.print("No row is faulty." if warned else "Nothing is wrong with it.", style="green")
         return
     kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for fault in faults:
@@ -119,6 +125,18 @@ def _print_facts(out: Console, facts: Mapping[str, Any]) -> None:
             f"tokens   half of the rows have up to {tokens['p50']:,}, 95 % up to {tokens['p95']:,}, "
             f"the longest {tokens['p100']:,}{limit}"
         )
+
+
+def _print_findings(out: Console, findings: Sequence[Mapping[str, Any]]) -> None:
+    """Each with its rows and its remedy, the gravest first."""
+    for finding in sorted(findings, key=lambda one: _GRAVEST.index(one["severity"])):
+        style = _STYLES.get(finding["severity"], "")
+        out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
+        if rows := finding.get("rows"):
+            more = f" and {len(rows) - SHOWN_ROWS:,} more" if len(rows) > SHOWN_ROWS else ""
+            _indent(out, f"Rows: {', '.join(shown(str(row), 30) for row in rows[:SHOWN_ROWS])}{more}", style="dim")
+        if finding.get("remedy"):
+            _indent(out, f"Fix: {finding['remedy']}")
 
 
 def _print_faults(out: Console, severity: str, code: str, some: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,16 @@
+"""What is looked at beside training and its scores, and what is left out; the report names what was left out."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ..config import Section
+
+
+class EvidenceOptions(Section):
+    """What is looked at beside training and its scores."""
+
+    label_errors: bool = Field(True, description="labels and answers that a cheap model, fitted without them, doubts")
+    learning_curve: bool = Field(True, description="what a cheap model reaches with 25, 50 and 100 % of the rows")
+    variety: bool = Field(True, description="topics, scripts, and rows like no other")
+    benchmarks: list[str] = Field([], description="files of public benchmarks: rows that also stand there are named")

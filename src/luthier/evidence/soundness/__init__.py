@@ -1,0 +1,23 @@
+"""Is the data sound, enough and varied? Looked at with models that cost seconds."""
+
+from .doubts import Doubt, Doubts
+from .enough import Curve, learning_curve
+from .giveaway import giveaways
+from .label_errors import doubtful
+from .overlap import overlaps, read_benchmark
+from .tables import soundness_tables
+from .variety import Variety, variety
+
+__all__ = [
+    "Curve",
+    "Doubt",
+    "Doubts",
+    "Variety",
+    "doubtful",
+    "giveaways",
+    "learning_curve",
+    "overlaps",
+    "read_benchmark",
+    "soundness_tables",
+    "variety",
+]

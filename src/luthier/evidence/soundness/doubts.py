@@ -1,0 +1,67 @@
+"""What is doubted, and how much of it is likely to be wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...records import Finding
+from ..intervals import wilson
+from ..measures import number_text
+
+SUREST = 0.1  # of the rows: on them the model is asked how many labels are wrong
+OFTEN = 0.05  # wrong labels among the surest rows beyond which it is a warning
+NAMED = 100  # rows that a finding names
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One label that is doubted: the row, what it says, what the model would say, and their probabilities."""
+
+    id: str
+    file: str
+    line: int
+    given: str
+    expected: str
+    given_share: float
+    expected_share: float
+
+    def as_json(self) -> dict[str, Any]:
+        given = {"given": self.given, "given_probability": round(self.given_share, 4)}
+        expected = {"expected": self.expected, "expected_probability": round(self.expected_share, 4)}
+        return {"id": self.id, "file": self.file, "line": int(self.line), **given, **expected}
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Doubted labels, the least likely first; of the `surest` rows `contradicted` have another label than the model."""
+
+    rows: tuple[Doubt, ...]
+    looked_at: int
+    surest: int
+    contradicted: int
+
+    @property
+    def rate(self) -> tuple[float, float, float]:
+        """Share of wrong labels among the surest rows, with its 95 % interval."""
+        share = self.contradicted / self.surest if self.surest else 0.0
+        return share, *wilson(share, self.surest)
+
+    def as_json(self) -> dict[str, Any]:
+        numbers = {"looked_at": self.looked_at, "surest": self.surest, "contradicted": self.contradicted}
+        return {**numbers, "doubted": len(self.rows), "rows": [doubt.as_json() for doubt in self.rows[:1000]]}
+
+    def finding(self) -> Finding:
+        share, low, high = self.rate
+        told = f"{number_text(100 * share, 1)} % ({number_text(100 * low, 1)} to {number_text(100 * high, 1)} %)"
+        said = (
+            f"Of the {self.surest:,} rows that a cheap model is surest of without having seen them, {told} carry "
+            f"another label than it expects; {len(self.rows):,} labels in all are doubtful."
+        )
+        often = low > OFTEN
+        if often:
+            said = f"Many labels look wrong. {said}"
+        numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
+        remedy = "Read the rows named here from the first on, and correct labels until they are right."
+        ids = tuple(doubt.id for doubt in self.rows[:NAMED])
+        return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")

@@ -1,0 +1,93 @@
+"""Is the data of a run sound, enough and varied? What `check` says of it, and every report again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+from luthier.data import units
+from luthier.errors import DataError
+from luthier.evidence.options import EvidenceOptions
+from luthier.evidence.soundness import doubtful, giveaways, learning_curve, overlaps, read_benchmark, variety
+from luthier.records import Finding, Row
+from luthier.tasks import Task
+from luthier.training.events import Event, Phase
+
+from .prepare import Prepared, group_field
+from .recipe import Recipe
+
+MOST = 20_000  # rows that are looked at, evenly chosen
+
+
+def look_at_data(
+    prepared: Prepared,
+    task: Task,
+    recipe: Recipe,
+    base: Path,
+    emit: Callable[[Event], None],
+) -> dict[str, Any]:
+    """Add what is found to `prepared.findings`; the figures, as data.json keeps them."""
+    options, splits = recipe.evidence, prepared.splits
+    rows = _some([row for part in splits.values() for row in part if "made_by" not in row.fields])
+    if not rows:
+        return {}
+    whose = _units(rows, task, recipe)
+    say = lambda what, done: emit(Phase(what, done, len(rows)))
+    found: list[Finding] = giveaways(task.form, rows)
+    figures: dict[str, Any] = {"rows": len(rows)}
+    if options.label_errors:
+        doubts = doubtful(task.form, rows, whose, say)
+        if doubts is not None:
+            figures["label_errors"] = doubts.as_json()
+            found.append(doubts.finding())
+    if options.learning_curve:  # a choice would be made by it, so no test row is in it
+        known = {row.id for row in splits["test"]}
+        some = [i for i, row in enumerate(rows) if row.id not in known]
+        curve = learning_curve(task, [rows[i] for i in some], [whose[i] for i in some], say, recipe.seed)
+        if curve is not None:
+            figures["learning_curve"] = curve.as_json()
+            found.append(curve.finding())
+    if options.variety:
+        emit(Phase("looking at topics"))
+        varied = variety(task.form, rows)
+        if varied is not None:
+            figures["variety"] = varied.as_json()
+            found += varied.findings()
+    for name in options.benchmarks:
+        emit(Phase(f"comparing with {Path(name).name}"))
+        found.append(overlaps(task.form, rows, read_benchmark(_file(name, base)), Path(name).name))
+    found += left_out(options)
+    prepared.findings += found
+    return figures
+
+
+def left_out(options: EvidenceOptions) -> list[Finding]:
+    """A note that names what the recipe switched off."""
+    names = {"label_errors": "label errors", "learning_curve": "the learning curve", "variety": "variety"}
+    off = [words for key, words in names.items() if not getattr(options, key)]
+    if not off:
+        return []
+    said = f"Not looked at, because the recipe says so: {', '.join(off)}."
+    return [Finding("not-looked-at", "note", said, remedy="Take the keys out of `evidence` to look at them.")]
+
+
+def _file(name: str, base: Path) -> Path:
+    path = base / name
+    if not path.is_file():
+        raise DataError("there is no such file", where=f"evidence.benchmarks {name}", fix="name a file of texts")
+    return path
+
+
+def _some(rows: list[Row]) -> list[Row]:
+    """At most MOST rows, evenly chosen."""
+    if len(rows) <= MOST:
+        return rows
+    return [rows[i * len(rows) // MOST] for i in range(MOST)]
+
+
+def _units(rows: Sequence[Row], task: Task, recipe: Recipe) -> list[Hashable]:
+    """The unit of each row: copies, near copies and rows of one group are asked about together."""
+    shared = group_field(recipe.data, task, rows)
+    found = units(rows, task.form, shared)
+    return list(found) if found is not None else list(range(len(rows)))
