@@ -50,6 +50,7 @@ class RunFolder:
         self.model = path / "model"
         self.scores = path / "scores.json"
         self.findings = path / "findings.json"
+        self.evidence = path / "evidence.json"  # what was measured beside scores
         self.report = path / "report.html"
         self.status_file = path / "status.json"
         self.waiting: list[dict[str, Any]] = []  # events that the disk had no room for

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..records import Fault, Finding, Table
 from .calibration import Calibration
+from .robustness import Robustness
 from .rows import Chosen
 from .score import TUNED, Evaluation
 from .verdict import Verdict
@@ -107,6 +108,7 @@ class ReportContent:
     kept_step: int | None = None
     watched: str = ""  # the score of the curve, where it is not the primary one
     calibration: Calibration | None = None
+    robustness: Robustness | None = None
     chosen: Chosen | None = None
     recipe: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)

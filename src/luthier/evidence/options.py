@@ -13,4 +13,7 @@ class EvidenceOptions(Section):
     label_errors: bool = Field(True, description="labels and answers that a cheap model, fitted without them, doubts")
     learning_curve: bool = Field(True, description="what a cheap model reaches with 25, 50 and 100 % of the rows")
     variety: bool = Field(True, description="topics, scripts, and rows like no other")
+    robustness: int = Field(
+        200, ge=0, le=100_000, description="test rows that are asked again, written a little differently; 0 for none"
+    )
     benchmarks: list[str] = Field([], description="files of public benchmarks: rows that also stand there are named")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from luthier.engine.batches import Examples
     from luthier.engine.device import Machine
+    from luthier.evidence.robustness import Robustness
     from luthier.models import Source
 
     from .forecast import Outlook
@@ -540,6 +541,7 @@ class Job:
             forecast_memory=self.outlook.forecast.total if self.outlook is not None else 0,
             went_on=self.earlier is not None,
         )
+        proof.robustness = self.look_at_robustness(answers.get("test", []))
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
         peak = peak_memory()  # with the report
@@ -562,6 +564,20 @@ class Job:
         parts = (self.prepared, self.task, self.recipe, self.base, self.emit)
         self.prepared.facts["soundness"] = look_at_data(*parts)
         write_json(self.folder.data, self.prepared.as_json())
+
+    def look_at_robustness(self, answers: Sequence[Answer]) -> Robustness | None:
+        from luthier.serve import answer_rows
+
+        from .robustness import look_at_robustness
+
+        def predict(rows: Sequence[Row]) -> Sequence[Answer]:
+            return answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.budget)
+
+        test = self.prepared.splits["test"]
+        most = self.recipe.evidence.robustness
+        return look_at_robustness(
+            self.task, test, answers, predict, self._units(test), most, self.recipe.seed, self.emit
+        )
 
     def what_was_kept(self) -> list[Finding]:
         """For a run that goes on from another: what was added, and what became of the old test rows."""

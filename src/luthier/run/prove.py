@@ -18,6 +18,7 @@ from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportConte
 from luthier.evidence.measures import as_text, measure
 from luthier.evidence.overfit import fit_findings
 from luthier.evidence.report import write_report
+from luthier.evidence.robustness import Robustness
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
 from luthier.evidence.soundness import soundness_tables
@@ -59,6 +60,7 @@ class Proof:
     tokenizer: PreTrainedTokenizerBase
     findings: list[Finding] = field(default_factory=list)  # what else is known of the run
     forecast_memory: int = 0
+    robustness: Robustness | None = None
     went_on: bool = False  # from an earlier run of this task, whose model is what "untuned" means
 
 
@@ -118,6 +120,8 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof), *alarm_findings(folder)]
     if proof.method.trains:
         findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
+    if proof.robustness is not None:
+        findings += proof.robustness.findings()
     tuned = proof.answers.get("test", ())
     findings += _ending_findings(evaluation, task)
     calibration = chosen = None
@@ -149,6 +153,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         kept_step=kept,
         watched=task.watched_key,
         calibration=calibration,
+        robustness=proof.robustness,
         chosen=chosen,
         recipe=dump(proof.recipe),
         environment=proof.environment,
@@ -158,6 +163,8 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         forecast_memory=proof.forecast_memory,
     )
     write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
+    if proof.robustness is not None:
+        write_json(folder.evidence, {"robustness": proof.robustness.as_json()})
     emit(Phase("writing the report"))
     write_report(folder.report, content)
     write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))

@@ -1,0 +1,130 @@
+"""What each way of writing costs, on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from ...records import Answer, Finding, Row, Table
+from ..measures import as_text, measure, signed
+from ..score import ScoredTask, evaluate
+from .perturbed import KINDS, OPPOSITE, SAYS, perturbed
+
+FEWEST = 20  # rows that a way of writing must change
+COSTS = 0.05  # a loss of score beyond which it is a warning
+STUBBORN = 0.05  # share of changed answers under which negation is not read
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One way of writing: `rows` it changed, the score before and after, the difference with its interval (more is
+    better), and the share of answers that are others now.
+    """
+
+    kind: str
+    rows: int
+    before: float
+    after: float
+    gain: tuple[float, float, float]
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    key: str
+    ways: tuple[Written, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        ways = [
+            {
+                "kind": way.kind,
+                "rows": way.rows,
+                "before": way.before,
+                "after": way.after,
+                "gain": list(way.gain),
+                "changed": way.changed,
+            }
+            for way in self.ways
+        ]
+        return {"score": self.key, "ways": ways}
+
+    def findings(self) -> list[Finding]:
+        """A warning for each way of writing that costs much, or a note that none does; and whether negation is read."""
+        out = []
+        name = measure(self.key).name
+        same = [way for way in self.ways if way.kind != OPPOSITE]
+        for way in sorted(same, key=lambda one: one.gain[0]):
+            if way.gain[2] < 0 and way.gain[0] < -COSTS * (1 if measure(self.key).top is not None else way.before):
+                said = (
+                    f"It is easily put off by {way.kind} ({SAYS[way.kind]}): {name} {as_text(self.key, way.before)} "
+                    f"becomes {as_text(self.key, way.after)} on {way.rows:,} test rows."
+                )
+                remedy = "If your users write so, add such rows to training, or train with train.adversarial."
+                numbers = {"kind": way.kind, "before": way.before, "after": way.after, "gain": list(way.gain)}
+                out.append(Finding(f"fragile-{way.kind}", "warning", said, numbers, remedy=remedy))
+        if same and not out:
+            worst = min(same, key=lambda one: one.gain[0])
+            said = (
+                f"Written differently ({', '.join(way.kind for way in same)}), texts are answered about as well; the "
+                f"most that is lost is {signed(self.key, worst.gain[0])} ({worst.kind})."
+            )
+            out.append(Finding("robust", "note", said, {way.kind: way.gain[0] for way in same}))
+        for way in self.ways:
+            if way.kind == OPPOSITE and way.changed < STUBBORN:
+                said = (
+                    f"It hardly reads “not”: said the other way round, {100 * (1 - way.changed):.0f} % of {way.rows:,} "
+                    "rows get the same answer."
+                )
+                remedy = "Add rows that differ by a negation alone, if the right answer hangs on it."
+                out.append(Finding("negation-unread", "note", said, {"changed": way.changed}, remedy=remedy))
+        return out
+
+    def table(self) -> Table:
+        rows = tuple(
+            (
+                way.kind,
+                SAYS[way.kind],
+                way.rows,
+                as_text(self.key, way.before),
+                as_text(self.key, way.after),
+                f"{signed(self.key, way.gain[0])} ({signed(self.key, way.gain[1])} to {signed(self.key, way.gain[2])})",
+                f"{100 * way.changed:.0f} %",
+            )
+            for way in self.ways
+        )
+        header = ("written with", "that is", "rows", "before", "after", "difference", "other answers")
+        caption = f"{measure(self.key).name} on test rows as they are and as they were rewritten."
+        return Table("Written differently", header, rows, caption)
+
+
+def measure_robustness(
+    task: ScoredTask,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    predict: Callable[[Sequence[Row]], Sequence[Answer]],
+    units: Sequence[Hashable] | None = None,
+    seed: int = 0,
+) -> Robustness:
+    """`predict` answers rewritten rows; `answers` are those to `rows` as they are."""
+    ways = []
+    for kind in KINDS:
+        draw = Random(f"{seed} {kind}")
+        made = [perturbed(task.form, row, kind, draw) for row in rows]
+        places = [place for place, row in enumerate(made) if row is not None]
+        if len(places) < FEWEST:
+            continue
+        others = [row for row in made if row is not None]
+        told = predict(others)
+        before = [answers[place] for place in places]
+        own = None if units is None else [units[place] for place in places]
+        found = evaluate(task, others, told, {"plain": before}, own, seed)
+        key = task.primary
+        if key not in found.scores or key not in found.baselines["plain"]:
+            continue
+        mean, low, high = found.differences["plain"][key]
+        gain = (mean, low, high) if measure(key).higher_is_better else (-mean, -high, -low)
+        changed = sum(a.prediction != b.prediction for a, b in zip(told, before)) / len(told)
+        ways.append(Written(kind, len(told), found.baselines["plain"][key], found.scores[key], gain, changed))
+    return Robustness(task.primary, tuple(ways))
