@@ -189,7 +189,7 @@ def test_keys_at_the_wrong_level(tmp_path: Path) -> None:
     """A key of one block written at the top, or in another block, is sent home."""
     seen = 0
     blocks = {path.partition(".")[0] for path in PATHS if "." in path}
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     done: set[str] = set()
     for kind, full in TEXTS.items():
         text = small(*kind)
