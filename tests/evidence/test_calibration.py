@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from luthier.evidence.calibration import calibrate, calibration_finding
+from luthier.evidence.calibration import calibrate, calibration_finding, cooled, temperature
 from luthier.records import Answer
 
 
@@ -46,3 +46,19 @@ def test_known_error_by_hand():
 def test_few_rows_say_nothing():
     assert calibration_finding(calibrate(answered([1.0] * 20), np.zeros(20, dtype=bool))) is None
     assert calibrate([], np.zeros(0, dtype=bool)).rows == 0
+
+
+def test_a_temperature_from_some_rows_mends_the_confidence_of_others():
+    random = np.random.default_rng(4)
+    honest = random.random(4000) * 0.5 + 0.5
+    right = random.random(4000) < honest
+    odds = np.log(honest / (1 - honest))
+    sure = 1 / (1 + np.exp(-3 * odds))  # three times too sure of itself
+    answers = [Answer("a", float(one)) for one in sure]
+    by = temperature(answers[:2000], right[:2000])
+    assert 2.6 < by < 3.4
+    before, after = calibrate(answers[2000:], right[2000:]), calibrate(cooled(answers[2000:], by), right[2000:])
+    assert after.ece < before.ece / 3 and after.accuracy == before.accuracy
+    told = calibration_finding(before, by, after)
+    assert told is not None and told.numbers["temperature"] == by and "temperature" in told.remedy
+    assert temperature(answers[:10], right[:10]) == 1.0

@@ -16,4 +16,7 @@ class EvidenceOptions(Section):
     robustness: int = Field(
         200, ge=0, le=100_000, description="test rows that are asked again, written a little differently; 0 for none"
     )
+    general: bool = Field(
+        True, description="everyday sentences before and after tuning: is general language forgotten?"
+    )
     benchmarks: list[str] = Field([], description="files of public benchmarks: rows that also stand there are named")

@@ -169,17 +169,20 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
     rows: list[tuple[Any, ...]] = []
     if primary in evaluation.scores:
         interval = interval_text(primary, *evaluation.intervals[primary])
-        rows.append((names.get("tuned", TUNED), as_text(primary, evaluation.scores[primary]), interval, "", ""))
+        rows.append((names.get("tuned", TUNED), as_text(primary, evaluation.scores[primary]), interval, "", "", ""))
     for name in BASELINES:
         if primary not in evaluation.baselines.get(name, {}):
             continue
         mean, low, high = (signed(primary, value) for value in evaluation.differences[name][primary])
         interval = interval_text(primary, *evaluation.baseline_intervals.get(name, {}).get(primary, (math.nan,) * 2))
         score = as_text(primary, evaluation.baselines[name][primary])
-        rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}"))
+        chance = evaluation.tests.get(name)
+        p = "" if chance is None else "< 0.001" if chance < 0.001 else f"{chance:.3f}"
+        rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}", p))
     minus = f"{names.get('tuned', TUNED).split()[0]} minus it"
-    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval")
-    return Table("Figures of the scores plot", header, tuple(rows))
+    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p")
+    caption = "p: a paired test of the rows' quality (McNemar's, or by permutation), corrected for their number (Holm)."
+    return Table("Figures of the scores plot", header, tuple(rows), caption if evaluation.tests else "")
 
 
 def _curve_parts(content: ReportContent) -> dict[str, Any]:

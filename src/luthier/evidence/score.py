@@ -22,6 +22,7 @@ from .intervals import (
     sum_by_group,
 )
 from .measures import measure
+from .paired_tests import holm, paired_p
 
 TUNED = "tuned"
 BASELINES = ("trivial", "classical", "untuned")
@@ -65,7 +66,8 @@ class Evaluation:
     """Scores (fractions) with 95 % intervals, beside baselines on the same rows.
 
     `groups` is how many units were resampled: groups of rows where rows share one, else rows. `differences`
-    are tuned minus baseline, paired on the same draws: [mean, low, high].
+    are tuned minus baseline, paired on the same draws: [mean, low, high]. `tests` are p-values of the rows' quality
+    against each baseline, corrected for their number.
     """
 
     task: str
@@ -76,6 +78,7 @@ class Evaluation:
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baseline_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    tests: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The shape of `luthier evaluate --json` and of scores.json: plain dicts, lists and floats.
@@ -91,6 +94,7 @@ class Evaluation:
             "baselines": {name: dict(scores) for name, scores in self.baselines.items()},
             "baseline_intervals": {name: _told(by_key) for name, by_key in self.baseline_intervals.items()},
             "differences": _lists(self.differences),
+            "tests": dict(self.tests),
         }
 
     @classmethod
@@ -111,6 +115,7 @@ class Evaluation:
                 name: {key: (three[0], three[1], three[2]) for key, three in by_key.items()}
                 for name, by_key in data.get("differences", {}).items()
             },
+            tests=dict(data.get("tests", {})),
         )
 
 
@@ -143,6 +148,8 @@ def evaluate(
         name: {key: _interval(key, point, draws[name][key], alone[name][key]) for key, point in points[name].items()}
         for name in models
     }
+    quality = {name: np.asarray(task.quality(rows, given), dtype=np.float64) for name, given in models.items()}
+    chance = {name: paired_p(quality[TUNED], quality[name], groups, seed) for name in baselines}
     return Evaluation(
         task=task.name,
         rows=len(rows),
@@ -152,6 +159,7 @@ def evaluate(
         baselines={name: points[name] for name in baselines},
         baseline_intervals={name: intervals[name] for name in baselines},
         differences={name: _differences(name, points, draws, alone) for name in baselines},
+        tests=holm(chance),
     )
 
 

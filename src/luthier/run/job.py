@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from luthier.engine.batches import Examples
     from luthier.engine.device import Machine
+    from luthier.evidence.general import State
     from luthier.evidence.robustness import Robustness
     from luthier.models import Source
 
@@ -57,6 +58,7 @@ class Job:
     untuned_state: dict[str, Any]  # what was chosen for the untuned model, as `task.state` is for the tuned one
     trained_parameters = 0
     parameters = 0
+    general: State | None = None  # what the untuned model makes of everyday texts
     begun_from: Earlier | None = None  # the run whose model this one begins with
     earlier: Earlier | None = None  # the same, if it goes on with the same task
     replayed: Sequence[Row] = ()  # old rows among the training examples
@@ -355,6 +357,7 @@ class Job:
 
     def answer_untuned(self) -> list[Answer]:
         """What the model answers before training, its threshold chosen on validation as the tuned model's will be."""
+        self.general = self.general_state()
         shadow = self.task.untuned()
         rows = self.prepared.splits
         if rows["validation"]:
@@ -517,6 +520,7 @@ class Job:
 
     def prove(self, answers: dict[str, list[Answer]], untuned: list[Answer]) -> None:
         from luthier.engine.device import peak_memory
+        from luthier.evidence.general import change
         from luthier.models import home
 
         from .prove import Proof, prove
@@ -541,6 +545,9 @@ class Job:
             forecast_memory=self.outlook.forecast.total if self.outlook is not None else 0,
             went_on=self.earlier is not None,
         )
+        after = self.general_state() if self.general is not None else None
+        if self.general is not None and after is not None:
+            proof.general = change(self.general, after, self.recipe.seed)
         proof.robustness = self.look_at_robustness(answers.get("test", []))
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
@@ -564,6 +571,14 @@ class Job:
         parts = (self.prepared, self.task, self.recipe, self.base, self.emit)
         self.prepared.facts["soundness"] = look_at_data(*parts)
         write_json(self.folder.data, self.prepared.as_json())
+
+    def general_state(self) -> State | None:
+        """What the model makes of everyday texts, where tuning may change that."""
+        from .general import general_state
+
+        if not self.recipe.evidence.general or not self.method.trains or self.method.name in ("frozen", "soft-prompt"):
+            return None
+        return general_state(self.model, self.tokenizer, self.machine, self.source.kind)
 
     def look_at_robustness(self, answers: Sequence[Answer]) -> Robustness | None:
         from luthier.serve import answer_rows

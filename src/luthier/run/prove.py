@@ -12,10 +12,12 @@ from luthier.config import dump
 from luthier.data import units
 from luthier.errors import LuthierError
 from luthier.evidence.baselines import baseline_names, classical, trivial
-from luthier.evidence.calibration import calibrate, calibration_finding
+from luthier.evidence.calibration import Calibration, calibrate, calibration_finding, cooled, temperature
 from luthier.evidence.card import card
 from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
+from luthier.evidence.general import Change
 from luthier.evidence.measures import as_text, measure
+from luthier.evidence.memorised import Memorised, memorised
 from luthier.evidence.overfit import fit_findings
 from luthier.evidence.report import write_report
 from luthier.evidence.robustness import Robustness
@@ -61,6 +63,8 @@ class Proof:
     findings: list[Finding] = field(default_factory=list)  # what else is known of the run
     forecast_memory: int = 0
     robustness: Robustness | None = None
+    general: Change | None = None
+    rivals: dict[str, list[Answer]] = field(default_factory=dict)  # to the test rows, once they are scored
     went_on: bool = False  # from an earlier run of this task, whose model is what "untuned" means
 
 
@@ -120,15 +124,24 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     findings = [*proof.prepared.findings, *proof.findings, *_split_findings(proof), *alarm_findings(folder)]
     if proof.method.trains:
         findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
+    measured: dict[str, Any] = {}
+    if proof.general is not None:
+        measured["general_language"] = proof.general.as_json()
+        findings.append(proof.general.finding())
     if proof.robustness is not None:
+        measured["robustness"] = proof.robustness.as_json()
         findings += proof.robustness.findings()
     tuned = proof.answers.get("test", ())
     findings += _ending_findings(evaluation, task)
     calibration = chosen = None
     if test and task.judges:
         calibration = calibrate(tuned, task.correct(test, tuned))
-        finding = calibration_finding(calibration)
+        finding = calibration_finding(calibration, *_cooled(proof, task.correct(test, tuned)))
         findings += [finding] if finding else []
+        learned = _memorised(proof, tuned)
+        if learned is not None:
+            measured["memorised"] = learned.as_json()
+            findings.append(learned.finding())
         chosen = choose(test, tuned, task.quality(test, tuned), task.form)
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
     names = {**baseline_names(task.form), **task.rivals, **proof.method.called}
@@ -163,12 +176,31 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         forecast_memory=proof.forecast_memory,
     )
     write_json(folder.findings, {**verdict.as_json(), "findings": [f.as_json() for f in content.all_findings]})
-    if proof.robustness is not None:
-        write_json(folder.evidence, {"robustness": proof.robustness.as_json()})
+    write_json(folder.evidence, measured)
     emit(Phase("writing the report"))
     write_report(folder.report, content)
     write_text(folder.model / "README.md", card(content, loading=loading_code(proof)))
     return verdict
+
+
+def _cooled(proof: Proof, correct: Any) -> tuple[float, Calibration | None]:
+    """(temperature, calibration of the test answers at it); it is fitted on the validation answers."""
+    rows, answers = proof.prepared.splits["validation"], proof.answers.get("validation", ())
+    if not rows:
+        return 1.0, None
+    by = temperature(answers, proof.task.correct(rows, answers))
+    return by, calibrate(cooled(proof.answers["test"], by), correct)
+
+
+def _memorised(proof: Proof, tuned: Sequence[Answer]) -> Memorised | None:
+    """Test rows near training beside those far from it, and the same for the classical baseline."""
+    task, splits = proof.task, proof.prepared.splits
+    plain = proof.rivals.get("classical")
+    if plain is None or not proof.method.trains:
+        return None
+    quality = task.quality(splits["test"], tuned)
+    others = task.quality(splits["test"], plain)
+    return memorised(task.form, splits["train"], splits["test"], quality, others, proof.recipe.seed)
 
 
 def _score(proof: Proof, emit: Callable[[Event], None]) -> dict[str, Evaluation]:
@@ -190,6 +222,7 @@ def _score(proof: Proof, emit: Callable[[Event], None]) -> dict[str, Evaluation]
         rivals = baselines(task, splits["train"], rows, proof.tokenizer, emit, only)
         if name == "test":
             rivals["untuned"] = list(proof.untuned)
+            proof.rivals = rivals
         out[name] = evaluate(task, rows, answers, rivals, together, proof.recipe.seed)
     write_json(proof.folder.scores, {name: evaluation.as_json() for name, evaluation in out.items()})
     return out
