@@ -162,6 +162,21 @@ class RunFolder:
         return self.status()["state"] == "finished"
 
 
+def scored_before(key: str, run: Path, home: Path) -> RunFolder | None:
+    """The newest other finished run that scored the test rows with this content hash; None where there is none."""
+    ids = {line.get("run") for line in read_log(home / "tests.jsonl") if line.get("test") == key}
+    if not ids:
+        return None
+    for path in reversed(known_runs(home)):
+        other = RunFolder(path)
+        with contextlib.suppress(RunError, OSError):
+            status = other.status()
+            same = path.resolve() == run.resolve() or run.resolve().parent == path.resolve()
+            if status.get("id") in ids and status["state"] == "finished" and not same:
+                return other
+    return None
+
+
 def new_run(out: Path | None, base: Path, kind: str, home: Path) -> RunFolder:
     """A new run folder: `out` itself (absent, empty or never begun), or the next number under `base`/runs."""
     place = out if out is not None else base / "runs"

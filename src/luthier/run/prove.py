@@ -19,16 +19,17 @@ from luthier.evidence.general import Change
 from luthier.evidence.measures import as_text, measure
 from luthier.evidence.memorised import Memorised, memorised
 from luthier.evidence.overfit import fit_findings
+from luthier.evidence.previous import previous_finding, same_rows
 from luthier.evidence.report import write_report
 from luthier.evidence.robustness import Robustness
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
 from luthier.evidence.soundness import soundness_tables
 from luthier.evidence.verdict import Verdict, decide
-from luthier.files import read_log, write_json, write_text
+from luthier.files import read_jsonl, read_log, write_json, write_text
 from luthier.methods import Method
 from luthier.records import Answer, Finding, Row, content_hash
-from luthier.runs import RunFolder, count_test
+from luthier.runs import RunFolder, count_test, scored_before
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
@@ -143,6 +144,8 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
             measured["memorised"] = learned.as_json()
             findings.append(learned.finding())
         chosen = choose(test, tuned, task.quality(test, tuned), task.form)
+    before = _previous(proof, home)
+    findings += [before] if before is not None else []
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
     names = {**baseline_names(task.form), **task.rivals, **proof.method.called}
     if proof.went_on:
@@ -190,6 +193,21 @@ def _cooled(proof: Proof, correct: Any) -> tuple[float, Calibration | None]:
         return 1.0, None
     by = temperature(answers, proof.task.correct(rows, answers))
     return by, calibrate(cooled(proof.answers["test"], by), correct)
+
+
+def _previous(proof: Proof, home: Any) -> Finding | None:
+    """This run beside the newest other one that answered the same test rows."""
+    test = proof.prepared.splits["test"]
+    other = scored_before(test_key(test, proof.task), proof.folder.path, home) if test else None
+    if other is None:
+        return None
+    try:
+        ours, theirs = (read_jsonl(folder.predictions / "test.jsonl") for folder in (proof.folder, other))
+        if not same_rows(ours, theirs):
+            return None
+        return previous_finding(other.name, ours, theirs, proof.recipe.seed)
+    except (LuthierError, OSError, KeyError, ValueError):  # somebody has changed that run's files
+        return None
 
 
 def _memorised(proof: Proof, tuned: Sequence[Answer]) -> Memorised | None:
