@@ -50,6 +50,7 @@ class RunFolder:
         self.model = path / "model"
         self.scores = path / "scores.json"
         self.findings = path / "findings.json"
+        self.review = path / "review.jsonl"  # what people said of its answers
         self.evidence = path / "evidence.json"  # what was measured beside scores
         self.report = path / "report.html"
         self.status_file = path / "status.json"

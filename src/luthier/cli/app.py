@@ -19,7 +19,7 @@ from luthier.errors import LuthierError, LuthierWarning
 from luthier.secrets import without_secrets
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
-from . import data, ladder, machine, models, preview, reading, training
+from . import data, ladder, machine, models, preview, reading, review, training
 from .bundle import note_failure
 
 # What an OSError with a file's name says about the person's input, not about luthier.
@@ -71,6 +71,7 @@ app.command()(reading.evaluate)
 app.command()(reading.predict)
 app.command()(reading.compare)
 app.command()(reading.verdict)
+app.command()(review.review)
 app.command()(machine.doctor)
 
 

@@ -17,6 +17,7 @@ from ..files import write_text
 from ..records import Table
 from .calibration import calibration_finding
 from .content import ReportContent, count_text, memory_text, printable, time_text
+from .judgements import Summary
 from .measures import as_text, help_text, interval_text, measure, number_text, signed
 from .overfit import FIT_FINDINGS, Point, read_curve
 from .plots import curve_plot, reliability_plot, scores_plot
@@ -31,6 +32,7 @@ MOST_NOTES = 20
 OVERLAP = ("overlap", "Overlap is how much the answer has in common with the expected one, 100 % being all.")
 CLOSENESS = ("closeness", "Closeness is 100 % for the exact number and 0 from two standard deviations off.")
 LONGEST_TEXT = 1_500
+JUDGED, JUDGED_END = "<!-- judged: begin -->", "<!-- judged: end -->"  # where `review` writes
 LONGEST_RECIPE = 40_000
 
 
@@ -39,6 +41,19 @@ def write_report(path: Path | str, content: ReportContent) -> Path:
     path = Path(path)
     write_text(path, render(content))
     return path
+
+
+def with_judgements(page: str, told: Summary) -> str:
+    """The report's page with what people said in the place that it keeps for that."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = resources.files(__package__)
+    env = Environment(autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters["sentence"] = lambda text: text.replace(" %", "\u00a0%")
+    part = env.from_string(room.joinpath("judged.html").read_text("utf-8"))
+    said = part.render(sentence=told.finding().sentence, remedy=told.finding().remedy, table=show_table(told.table()))
+    start, end = page.find(JUDGED), page.find(JUDGED_END)
+    return page if start < 0 or end < start else f"{page[:start]}{JUDGED}\n{said}\n{page[end:]}"
 
 
 def render(content: ReportContent) -> str:

@@ -20,6 +20,7 @@ from .streams import console
 
 if TYPE_CHECKING:
     from luthier.evidence.compare import Comparison
+    from luthier.evidence.rows import Shown
 
 SHOWN_FAULTS = 3  # of one kind
 SHOWN_LABELS = 12
@@ -233,6 +234,21 @@ def print_verdict(verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str,
         out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
+
+
+def print_shown(row: Shown, place: str) -> None:
+    """One row with its answer, for a person to judge."""
+    out = console()
+    out.rule(Text(f"{place}   row {row.id}   confidence {100 * row.confidence:.0f} %"))
+    for name, pieces in row.inputs:
+        _labelled(out, name, "".join(piece.text for piece in pieces))
+    _labelled(out, "expected", row.expected or "(no answer)")
+    _labelled(out, "answered", row.answered or "(no answer)", style="bold")
+
+
+def _labelled(out: Console, name: str, text: str, style: str = "") -> None:
+    for number, line in enumerate(Text(text, style=style).wrap(out, max(20, out.width - 12))):
+        out.print(Text(f"{name if not number else '':<11} ") + line)
 
 
 def print_answers(answers: Sequence[Mapping[str, Any]]) -> None:
