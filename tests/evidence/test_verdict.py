@@ -27,13 +27,18 @@ def scored(trivial=UP, classical=UP, untuned=UP, rows=500, groups=None, key="mac
 
 BLOCKER = Finding("leaked", "blocker", "Half of the test rows are in training.")
 WARNING = Finding("overfit", "warning", "The model overfits since step 200.")
+DOUBTED = Finding("label-errors", "warning", "Many labels look wrong.", {"low": 0.12})
+SOME_DOUBTED = Finding("label-errors", "warning", "Many labels look wrong.", {"low": 0.06})
 
 
 @pytest.mark.parametrize(
     ("evaluation", "findings", "word", "deciding"),
     [
         (scored(), [], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
-        (scored(), [WARNING], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
+        (scored(), [WARNING], "use it", ["beats-trivial", "overfit", "beats-classical"]),
+        (scored(), [DOUBTED, WARNING], "not proven", ["label-errors", "overfit"]),
+        (scored(classical=LEVEL), [DOUBTED], "not proven", ["label-errors", "not-better-than-classical"]),
+        (scored(), [SOME_DOUBTED], "use it", ["beats-trivial", "label-errors", "beats-classical"]),
         (scored(), [BLOCKER], "do not use it", ["leaked"]),
         (scored(classical=LEVEL), [], "not proven", ["not-better-than-classical"]),
         (scored(classical=LEVEL), [WARNING], "not proven", ["not-better-than-classical", "overfit"]),
@@ -149,3 +154,9 @@ def test_a_model_like_its_baseline_is_rarely_called_better():
         evaluation = evaluate(task, rows, right_with(0.8, rows, task.labels, seed), baselines, seed=seed)
         better += evaluation.differences["classical"]["macro_f1"][1] > 0
     assert better <= 6
+
+
+def test_the_gravest_warnings_stand_beside_use_it():
+    some = [Finding(id, "warning", id) for id in ("learning-curve", "fragile-typos", "forgot", "something-new")]
+    verdict = decide(scored(), some, "macro_f1", 1)
+    assert [finding.id for finding in verdict.because] == ["beats-trivial", "forgot", "fragile-typos"]

@@ -8,15 +8,15 @@
 | difference lies below zero                                                       |               |
 | a baseline (trivial, classical, untuned) was not computed                        | not proven    |
 | fewer than 30 test rows, or fewer than 10 independent groups of rows             | not proven    |
+| over a tenth of the labels look wrong: what it is scored by cannot be believed   | not proven    |
 | the interval of the difference to a baseline holds zero                          | not proven    |
 | the whole interval lies above zero for all three                                 | use it        |
 
 Having to beat all three needs no correction for three comparisons: each must hold at 95 % (Berger 1982).
 
-Warnings and notes never change the word; they stand beside it. Better than every baseline can still be wrong on
-most rows: that is a warning, and part of the sentence. A test set that earlier runs have scored is
-said so, as a warning from the tenth run on: choosing among many runs by one test makes its best score too
-good.
+All other warnings and notes never change the word; they stand beside it, the gravest first. Better than every baseline
+can still be wrong on most rows: that is a warning, and part of the sentence. A test set that earlier runs have scored
+is said so, as a warning from the tenth run on: choosing among many runs by one test makes its best score too good.
 """
 
 from __future__ import annotations
@@ -37,6 +37,22 @@ FEWEST_ROWS = 30
 FEWEST_GROUPS = 10
 REUSED_OFTEN = 10
 DECIDING = 3  # findings shown beside the word
+WRONG_LABELS = 0.1  # share of labels that look wrong, at the least, beyond which scores say little
+# Warnings in the order in which they matter to somebody who has to decide; what is not named comes last.
+GRAVEST = (
+    *(
+        "leakage",
+        "leakage-choices",
+        "leakage-validation",
+        "label-errors",
+        "label-in-text",
+        "counterfactual",
+        "group-gap",
+    ),
+    *("stereotypes", "diverged", "learned-nothing", "overfit", "underfit", "forgot", "forgot-general", "memorised"),
+    *("often-wrong", "cut-off", "overconfident", "underconfident", "alarm", "judged", "worse-than-previous"),
+    *("fragile", "test-set-reused", "no-validation-split", "benchmark-overlap", "learning-curve"),
+)
 MOST_ROWS = 100_000  # more test rows than this are not advised
 OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
 _PROMPTED = "more examples (method.k), a prompt of your own (method.prompt), a larger model"  # where nothing is trained
@@ -90,10 +106,15 @@ def decide(
     few = _few_rows(evaluation, worse=bool(_came_out(compared, "worse")))
     reused, low = _reused(ledger_count), _often_wrong(evaluation, primary, trained)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
-    word, sentence, because = _rule(evaluation, primary, blockers, compared, few)
+    doubted = [one for one in findings if one.id == "label-errors" and one.numbers.get("low", 0.0) > WRONG_LABELS]
+    word, sentence, because = _rule(evaluation, primary, blockers, compared, few, doubted)
     if word == "use it" and low:
         sentence += " It is still wrong on many rows: let a person look at its answers."
-    warnings = [finding for finding in (*low, *reused, *findings) if finding.severity == "warning"]
+    warnings = sorted((one for one in (*low, *reused, *findings) if one.severity == "warning"), key=_gravity)
+    warnings = [one for one in warnings if one not in because]
+    if word == "use it":  # the closest baseline; what else was beaten is in its sentence
+        because, rest = because[:1], because[1:]
+        warnings += rest
     made = [*(against.finding for against in compared), *few, *low, *reused]
     return Verdict(word, sentence, tuple([*because, *warnings][:DECIDING]), tuple(made))
 
@@ -118,6 +139,7 @@ def _rule(
     blockers: Sequence[Finding],
     compared: Sequence[_Against],
     few: Sequence[Finding],
+    doubted: Sequence[Finding] = (),
 ) -> tuple[Word, str, list[Finding]]:
     """The first rule of the module's table that holds: its word, its sentence, its findings."""
     worse, missing, level = (_came_out(compared, outcome) for outcome in ("worse", "missing", "level"))
@@ -137,6 +159,9 @@ def _rule(
         return "not proven", sentence, _findings(missing)
     if few:
         return "not proven", few[0].sentence, [*few, *_findings(level)]
+    if doubted:
+        sentence = "Too many labels look wrong for its scores to be believed, which rest on them."
+        return "not proven", sentence, [*doubted, *_findings(level)]
     if level:
         sentence = f"It is not shown to be better than {_and(level)}: {level[0].brief}."
         return "not proven", sentence, _findings(level)
@@ -149,6 +174,11 @@ def _rule(
         f"The closest is {beaten[0].who}: {beaten[0].brief}."
     )
     return "use it", sentence, _findings(beaten)
+
+
+def _gravity(finding: Finding) -> int:
+    names = (finding.id, finding.id.partition("-")[0])
+    return next((GRAVEST.index(name) for name in names if name in GRAVEST), len(GRAVEST))
 
 
 def _came_out(compared: Sequence[_Against], outcome: str) -> list[_Against]:
