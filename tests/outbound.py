@@ -25,7 +25,7 @@ def begin() -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
-    if NOTES not in os.environ:
+    if NOTES not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:  # several run tests: each has notes of its own
         notes = tempfile.NamedTemporaryFile(prefix="luthier-outbound-")  # noqa: SIM115, gone with this process
         atexit.register(notes.close)
         os.environ[NOTES] = notes.name

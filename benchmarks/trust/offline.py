@@ -65,6 +65,7 @@ def run(arguments: Sequence[str], twin: str = "", extra: Sequence[str] = ()) -> 
         environment = {**os.environ, "OFFLINE_TWIN": twin, "LUTHIER_TEST_OUTBOUND": str(notes), "LUTHIER_OFFLINE": "1"}
         paths = [str(ROOT / "src"), str(Path(__file__).parent), str(TESTS)]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
+        environment.pop("PYTEST_XDIST_WORKER", None)  # these notes are for all of its tests
         command = [*without_network(), sys.executable, __file__, str(counts), "-p", "offline", "-q"]
         command += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit1", *arguments, *extra]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
