@@ -329,6 +329,20 @@ def test_resume_takes_the_newest_unfinished(
     assert done.out.splitlines()[-1] == f"run: {stopped.path}"
 
 
+def test_other_verbs_are_refused_in_several_processes_and_one_of_them_says_so(
+    luthier: Luthier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = {}
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        result = luthier("models", "list")
+        assert result.code == 2
+        told[rank] = result.err
+    assert "one of 2 processes, and only train and resume share their work" in told["0"]
+    assert told["1"] == ""
+
+
 # verdict, evaluate, compare
 
 

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,11 +61,12 @@ class Nursery:
         watch: Path | None = None,
         trace: Path | None = None,
         rows: Path | None = None,
+        env: dict[str, str] | None = None,
     ) -> Child:
         """`module` and `twin` name a bug of TWINS there, put in before the start; `cut` is for `_Scissors`.
 
         `watch` is the folder whose file operations are counted, and written to `trace`; `rows` takes a line a
-        micro-batch.
+        micro-batch; `env` is added to the environment.
         """
         request = {
             "arguments": list(arguments),
@@ -73,6 +75,7 @@ class Nursery:
             "module": module,
             "twin": twin,
             "cut": cut,
+            "env": env or {},
             **{k: str(v) if v else "" for k, v in {"watch": watch, "trace": trace, "rows": rows}.items()},
         }
         return Child(self, int(self.ask(request)["pid"]))
@@ -97,6 +100,16 @@ def the_nursery() -> Nursery:
     nursery = Nursery()
     atexit.register(nursery.close)
     return nursery
+
+
+def as_ranks(count: int) -> list[dict[str, str]]:
+    """The environment of each of `count` processes, as torchrun gives it to those that it starts together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 class Child:
@@ -167,6 +180,7 @@ def _run(request: dict[str, Any]) -> None:
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.environ["LUTHIER_HOME"] = request["home"]
+        os.environ.update(request["env"])
         import matplotlib
 
         from luthier.cli import main

@@ -18,7 +18,7 @@ from bars import Bar, Outcome, hold  # noqa: E402
 import measure  # noqa: E402
 
 BARS = (
-    *("imports", "equality", "kill", "signals", "durability", "disk_full", "reload", "determinism"),
+    *("imports", "equality", "ranks", "kill", "signals", "durability", "disk_full", "reload", "determinism"),
     *("hostile", "syntax", "offline", "secret_leaks"),
     *("alarms", "mistakes", "eta", "progress", "doctor"),
     *("memory", "memory_limit", "out_of_memory"),

@@ -19,6 +19,7 @@ from .errors import ResourceError, RunError, did_you_mean
 from .files import (
     COPY_AGAIN,
     append,
+    clean_staging,
     disk_errors,
     is_staging,
     json_text,
@@ -116,6 +117,11 @@ class RunFolder:
         with contextlib.suppress(ResourceError):
             self.set_status(state, **facts)
 
+    def clean(self) -> None:
+        """Remove what a killed process left unfinished."""
+        for place in (self.path, self.checkpoints, self.predictions):
+            clean_staging(place)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Work on the run, one process at a time; the system lets go if it dies. RunError if another holds it."""
@@ -176,6 +182,39 @@ def scored_before(key: str, run: Path, home: Path) -> RunFolder | None:
             if status.get("id") in ids and status["state"] == "finished" and not same:
                 return other
     return None
+
+
+class FolderBeside(RunFolder):
+    """The run's folder to a process that works on it beside the main one: all of it is read, none is written.
+
+    What the work writes at its beginning goes to the folder `own`.
+    """
+
+    def __init__(self, path: Path, own: Path) -> None:
+        super().__init__(path)
+        self.recipe, self.environment, self.data, self.splits = (
+            own / one.name for one in (self.recipe, self.environment, self.data, self.splits)
+        )
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        """The main process does."""
+
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """The main process does."""
+
+    def sync_events(self) -> None:
+        """The main process does."""
+
+    def clean(self) -> None:
+        """The main process does."""
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The main process holds it."""
+        yield
+
+    def never_begun(self, *, ended: bool = False) -> bool:
+        return False
 
 
 def new_run(out: Path | None, base: Path, kind: str, home: Path) -> RunFolder:

@@ -179,7 +179,7 @@ def test_train_fit_auto_lowers_the_budget_and_changes_no_step(recipe: Any, tmp_p
         return lambda event: steps[name].append(event) if isinstance(event, Step) else None
 
     luthier.train(recipe(dropout=0.0), out=plain, listen=listen("plain"))
-    monkeypatch.setattr("luthier.engine.device.available_memory", lambda: 200_000_000)
+    monkeypatch.setattr("luthier.engine.device.available_memory", lambda processes: 200_000_000)
     run = luthier.train(recipe(dropout=0.0, fit="auto"), out=fitted, listen=listen("fitted"))
     told = next(event for event in read_log(fitted / "events.jsonl") if event["event"] == "memory")
     assert told["changed"]["train.token_budget"] < 4096 and not told["fits"], "200 MB are too few for any run"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 import tiny
 from luthier.engine.batches import Examples
@@ -20,6 +18,7 @@ from luthier.engine.device import Machine
 from luthier.engine.dropout import use_cheap_dropout
 from luthier.engine.heads import FeatureModel
 from luthier.engine.inference import keep_features
+from luthier.engine.ranks import ALONE, Ranks, together
 from luthier.methods import METHODS, learned
 from luthier.models import resolve
 from luthier.records import Row
@@ -105,7 +104,6 @@ def make(
         objective=task,
         options=TrainOptions(**settings),
         machine=FP32,
-        accelerator=Accelerator(cpu=True),
         seed=seed,
         folder=folder,
         learned=learned,
@@ -138,11 +136,12 @@ def largest_gap(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     return max(float((one[name] - other[name]).abs().max()) for name in one if "key.bias" not in name)
 
 
-def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
+def shared_run(method: str, place: Path, model: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Twelve steps without dropout; what each process says it saw."""
     from luthier.training import fit
 
     training = make(place / method, model, method=method, longest=40, dropout=0.0, token_budget=120, scored=False)
+    training.ranks = ranks
     events = list(fit(training))
     flat = torch.cat([t.flatten() for _, t in sorted(weights(training).items())])
     return {"losses": losses(events), "weights": flat.tolist(), "pieces": len(training.examples.taken)}
@@ -150,8 +149,8 @@ def shared_run(method: str, place: Path, model: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = {method: shared_run(method, Path(sys.argv[1]), Path(sys.argv[2])) for method in ("full", "frozen", "lora")}
-    rank = os.environ["RANK"]
-    Path(sys.argv[1], f"rank-{rank}.json").write_text(json.dumps(given))
-    assert np.isfinite(given["full"]["losses"]).all()
-    torch.distributed.destroy_process_group()
+    with together() as ranks:
+        place, model = Path(sys.argv[1]), Path(sys.argv[2])
+        given = {method: shared_run(method, place, model, ranks) for method in ("full", "frozen", "lora")}
+        (place / f"rank-{ranks.rank}.json").write_text(json.dumps(given))
+        assert np.isfinite(given["full"]["losses"]).all()

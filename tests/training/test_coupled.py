@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from loop_fakes import FP32
 
 import tiny
@@ -52,7 +51,6 @@ def training(
         objective=task,
         options=TrainOptions(token_budget=token_budget, **settings),
         machine=FP32,
-        accelerator=Accelerator(cpu=True),
         seed=1,
         folder=folder,
         learned=learned,

@@ -83,7 +83,7 @@ def test_the_mean_of_micro_batch_means_would_be_noticed(
         total = 0.0
         for piece in cuts:
             batch = t.examples.batch(piece)
-            loss = t.objective.loss(logits_of(self.model, batch), batch) / len(piece) / len(cuts)
+            loss = t.objective.loss(logits_of(t.model, batch), batch) / len(piece) / len(cuts)
             loss.backward()
             total += float(loss.detach())
         return total
@@ -105,7 +105,6 @@ def test_two_processes_learn_what_one_does(models, tmp_path: Path) -> None:
         "MASTER_PORT": str(port),
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
-        "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONPATH": os.pathsep.join([str(tests.parent), *sys.path]),

@@ -7,9 +7,9 @@ import pytest
 from bars import hold
 
 
-def test_what_decides_speed_alone_changes_no_loss_and_no_answer() -> None:
-    outcome = hold(equality.BAR, 2, seed=1)
-    assert outcome.passed, outcome.faults
+@pytest.mark.parametrize("change", [equality.TWO, f"3 {equality.FEW}", equality.AT_ONCE])
+def test_what_decides_speed_alone_changes_no_loss_and_no_answer(change: str) -> None:
+    assert equality.tried(equality.KINDS[0], change) == ""
 
 
 @pytest.mark.parametrize("twin", equality.TWINS)

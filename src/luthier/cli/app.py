@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from luthier import __version__
-from luthier.errors import LuthierError, LuthierWarning
+from luthier.engine.ranks import beside, silenced, world
+from luthier.errors import LuthierError, LuthierWarning, RunError
 from luthier.secrets import without_secrets
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
@@ -43,8 +44,12 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
+SHARED = ("train", "resume")  # the verbs that several processes carry out together
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave."),
@@ -56,6 +61,12 @@ def _options(
     Exit codes: 0 done, 1 the answer is no, 2 the input is wrong, 3 not proven, 4 out of memory or disk,
     70 luthier's own fault.
     """
+    if world() > 1 and context.invoked_subcommand not in SHARED:
+        raise RunError(
+            f"this is one of {world()} processes, and only {' and '.join(SHARED)} share their work",
+            where=f"luthier {context.invoked_subcommand}",
+            fix="start it once, without torchrun",
+        )
 
 
 # In the order of the work.
@@ -108,12 +119,15 @@ def _leave(error: BaseException, arguments: Sequence[str], *, as_json: bool) -> 
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
-        say("stopped")
+        if not silenced():
+            say("stopped")
         return 130
     if isinstance(error, LuthierError) and error.exit_code != LuthierError.exit_code:
         found = error
     else:
         found = _judge(error, arguments)
+    if silenced():
+        return found.exit_code
     if arguments[:1] != ["doctor"]:
         note_failure(found, arguments)
     print_error(found)
@@ -176,6 +190,8 @@ def _quiet_warnings(debug: bool) -> None:
     if debug:
         return
     warnings.simplefilter("ignore")
+    if beside():
+        return
     warnings.simplefilter("once", LuthierWarning)
 
     def show(message: Warning | str, *rest: Any, **more: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from luthier.engine.ranks import beside, world
 from luthier.errors import InputError, did_you_mean
 
 from .arguments import Json, Out, Set
@@ -73,6 +74,9 @@ def train(
     from luthier.run import train as train_run
     from luthier.terminal.progress import Progress
 
+    if beside():
+        train_run(recipe, out=out, overrides=set_ or [])
+        return 0
     with Progress() as listen:
         run = train_run(recipe, out=out, overrides=set_ or [], listen=with_headlines(listen))
     return _show(run, json_)
@@ -94,6 +98,12 @@ def resume(
     from luthier.terminal.progress import Progress
     from luthier.terminal.streams import say
 
+    if beside():
+        resume_run(name)
+        return 0
+    if world() > 1:  # the others wait for the main rank's word which run it is
+        with Progress() as listen:
+            return _show(resume_run(name, listen=with_headlines(listen)), json_)
     if name is None:
         folder = newest_unfinished(home())
         if folder is None:

@@ -48,6 +48,8 @@ class Machine:
 def find_machine(dtype: str = "auto", memory: Path | None = None) -> Machine:
     """The best device here; `dtype: auto` is measured once and remembered in the file `memory`."""
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # each of several processes has a GPU of its own
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     if dtype == "auto":
         if device == "cuda":
@@ -156,14 +158,16 @@ def resident_memory() -> int:
     return _status("VmRSS")
 
 
-def available_memory() -> int:
+def available_memory(processes: int = 1) -> int:
     """The most that this process may hold, in bytes: what it holds and what is free, under every limit set on it.
+
+    What is free of the machine and of the control group is shared by so many `processes`.
 
     Limits: free memory of the machine, the control group's (as containers set), `ulimit -v` and `-d`. 0 where the
     system does not tell.
     """
     held = resident_memory()
-    limits = [held + free for free in (_machine_free(), *_group_free()) if free is not None]
+    limits = [held + free // processes for free in (_machine_free(), *_group_free()) if free is not None]
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

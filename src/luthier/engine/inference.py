@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .batches import Batch, Examples, by_length
 from .device import Machine
 from .heads import FeatureModel, pool
+from .ranks import ALONE, Ranks
 
 INPUTS = (
     *("input_ids", "attention_mask", "token_type_ids", "position_ids", "hidden"),
@@ -72,17 +73,18 @@ def run(
     token_budget: int,
     progress: Progress | None = None,
     forward: Forward = logits_of,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[np.ndarray, Batch, Tensor]]:
     """(indices, batch, what `forward` gives: a task's, or the logits) for every example once, rows of like length
-    together. Nothing is kept here.
+    together. Nothing is kept here. Of several ranks each gets whole batches, which are those of one process.
     """
     model.eval()
     done = 0
-    for indices in by_length(examples.lengths, token_budget):
+    for indices in ranks.share(list(by_length(examples.lengths, token_budget))):
         batch = to_device(examples.batch(indices), machine.device)
         with torch.inference_mode(), machine.autocast():
             logits = forward(model, batch)
-        done += len(indices)
+        done = min(done + len(indices) * ranks.count, len(examples))
         if progress is not None:
             progress(done, len(examples))
         yield indices, batch, logits
@@ -94,6 +96,7 @@ def keep_features(
     machine: Machine,
     token_budget: int,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Examples:
     """The examples with what the frozen backbone makes of them in place of their tokens.
 
@@ -103,19 +106,24 @@ def keep_features(
     parts = parts_of(examples)
     kept: dict[str, list[Any]] = {part: [None] * len(examples) for part in parts}
     dtype = torch.bfloat16 if machine.bf16 else torch.float32
-    done = 0
-    for indices in by_length(examples.lengths, token_budget):
+    done, found = 0, []
+    for indices in ranks.share(list(by_length(examples.lengths, token_budget))):
         batch = to_device(examples.batch(indices), machine.device)
+        of_parts: dict[str, list[Tensor]] = {}
         for part in parts:
             with torch.inference_mode(), machine.autocast():
                 states = model.features(**model_inputs(batch, part)).cpu()
-            for place, i in enumerate(indices):
-                one = states[place] if model.pooled else states[place, : examples.lengths[i]]
-                # A copy: a view would keep the whole batch, with its padding, in memory.
-                kept[part][i] = one.to(torch.float32 if model.pooled else dtype, copy=True)
-        done += len(indices)
+            rows = states if model.pooled else [one[: examples.lengths[i]] for one, i in zip(states, indices)]
+            # Copies: views would keep the whole batch, with its padding, in memory.
+            of_parts[part] = [one.to(torch.float32 if model.pooled else dtype, copy=True) for one in rows]
+        found.append((indices, of_parts))
+        done = min(done + len(indices) * ranks.count, len(examples))
         if progress is not None:
             progress(done, len(examples))
+    for indices, of_parts in ranks.joined(found):
+        for part, some in of_parts.items():
+            for i, one in zip(indices, some):
+                kept[part][i] = one
     inputs = {part + name for part in parts for name in INPUTS}
     columns = {name: column for name, column in examples.columns.items() if name not in inputs}
     columns |= {f"{part}hidden": states for part, states in kept.items()}

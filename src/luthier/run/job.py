@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
 from luthier.data import units
+from luthier.engine.ranks import ALONE, Ranks
 from luthier.errors import Interrupted, LuthierError, RunError
 from luthier.evidence.measures import measure
-from luthier.files import clean_staging, publish, read_jsonl, write_json, write_jsonl, write_text
+from luthier.files import json_text, publish, read_jsonl, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Finding, Row
@@ -73,9 +74,11 @@ class Job:
         listen: Listener | None,
         watch: Watch,
         again: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.recipe, self.base, self.folder, self.watch, self.again = recipe, base, folder, watch, again
-        self.listen = listen or (lambda event: None)
+        self.ranks = ranks
+        self.listen = listen if listen and ranks.main else (lambda event: None)
         self.step = 0
         self.training = False
         self.begun_with = 0  # bytes held before the rows were read
@@ -95,9 +98,9 @@ class Job:
         return lambda done, total: self.emit(Phase(what, done, total, unit))
 
     def run(self) -> None:
-        for place in (self.folder.path, self.folder.checkpoints, self.folder.predictions):
-            clean_staging(place)
-        self.find_model()
+        self.folder.clean()
+        with self.ranks.main_first():
+            self.find_model()
         self.prepare()
         self.find_machine()
         self.write_beginnings()
@@ -110,8 +113,9 @@ class Job:
         if self.method.trains:
             self.fit()
         answers = self.answer()
-        self.save()
-        self.prove(answers, untuned)
+        if self.ranks.main:
+            self.save()
+            self.prove(answers, untuned)
 
     def find_model(self) -> None:
         from luthier.models import load_tokenizer
@@ -179,7 +183,8 @@ class Job:
         from luthier.models import home
 
         keep_memory()
-        self.machine = find_machine(self.recipe.train.dtype, home() / "machine.json")
+        asked, memory = self.recipe.train.dtype, home() / "machine.json"
+        self.machine = find_machine(self.ranks.from_main(lambda: find_machine(asked, memory).dtype))
         self.recipe = self.recipe.resolved(self.machine, self.source)
 
     def write_beginnings(self) -> None:
@@ -197,7 +202,7 @@ class Job:
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
         self.written = self.recipe.model_copy(update={"data": data, "model": model})
         write_text(self.folder.recipe, config.dump(self.written))
-        write_json(self.folder.environment, environment(self.machine))
+        write_json(self.folder.environment, environment(self.machine, self.ranks.count))
 
     def augment(self) -> None:
         """Add made rows to the training split; all of them stand in made.jsonl, with what they were made from."""
@@ -207,14 +212,17 @@ class Job:
         if not options:
             return
         file, splits, seed = self.folder.made, self.prepared.splits, self.recipe.seed
-        if self.again and file.is_file():  # made before the run was stopped
-            made = read_made(self.folder)
-            numbers = Counter(row["made_by"] for row in made)
-            finding = Finding("augmented", "note", f"{len(made):,} training rows were made from others.", numbers)
-        else:
-            makers = Makers(self.base, self.machine, self.budget, self.emit)
-            made, finding = make_rows(options, self.task, splits, makers, self.base, seed)
-            write_jsonl(file, ({"id": r.id, "fields": dict(r.fields), "file": r.file, "line": r.line} for r in made))
+        with self.ranks.main_first():
+            if (self.again or not self.ranks.main) and file.is_file():  # made before the run was stopped, or just now
+                made = read_made(self.folder)
+                numbers = Counter(row["made_by"] for row in made)
+                finding = Finding("augmented", "note", f"{len(made):,} training rows were made from others.", numbers)
+            else:
+                makers = Makers(self.base, self.machine, self.budget, self.emit)
+                made, finding = make_rows(options, self.task, splits, makers, self.base, seed)
+                write_jsonl(
+                    file, ({"id": r.id, "fields": dict(r.fields), "file": r.file, "line": r.line} for r in made)
+                )
         self.prepared.findings.append(finding)
         splits["train"] = [*splits["train"], *made]
         write_jsonl(self.folder.splits, split_lines(self.prepared))
@@ -227,13 +235,14 @@ class Job:
         from .start import carry_out
 
         folder = RunFolder(self.folder.path / "without-made-rows")
-        if folder.status_file.is_file() and folder.finished():
+        begun = self.ranks.from_main(folder.recipe.is_file)
+        if self.ranks.from_main(lambda: folder.status_file.is_file() and folder.finished()):
             return folder
-        folder.path.mkdir(exist_ok=True)
         plain = self.recipe.data.model_copy(update={"augment": []})
         recipe = self.recipe.model_copy(update={"data": plain})
-        begun = folder.recipe.is_file()
-        write_text(folder.recipe, config.dump(recipe))
+        if self.ranks.main:
+            folder.path.mkdir(exist_ok=True)
+            write_text(folder.recipe, config.dump(recipe))
         self.emit(Phase("tuning without the made rows"))
 
         def listen(event: Event) -> None:
@@ -241,7 +250,7 @@ class Job:
                 event = replace(event, what=f"{event.what}, without made rows")
             self.listen(event)
 
-        carry_out(recipe, self.base, folder, listen, again=begun)
+        carry_out(recipe, self.base, folder, listen, again=begun, ranks=self.ranks)
         self.emit(Phase("tuning with the made rows"))
         return folder
 
@@ -261,6 +270,9 @@ class Job:
                 self.emit(Phase(f"encoding the {name} rows", 0, len(rows)))
                 some = [*rows, *self.replayed] if name == "train" else rows
                 self.examples[name] = self.task.encode(some, self.tokenizer)
+        if self.ranks.count > 1:
+            rows_of = {name: [row.id for row in rows] for name, rows in splits.items()}
+            self.ranks.same("division of the rows, or set of labels,", json_text([rows_of, self.task.state]))
 
     def look_ahead(self, train: Examples | int) -> Outlook:
         """What is known of the run before its model is loaded."""
@@ -282,11 +294,14 @@ class Job:
         from .fitting import held_against
 
         seen = self.look_ahead(self.examples["train"])
-        require_disk(seen, self.recipe, self.source.folder, self.prepared.splits, self.folder)
+        if self.ranks.main:
+            require_disk(seen, self.recipe, self.source.folder, self.prepared.splits, self.folder)
         if self.machine.device != "cpu":
             return
         free = self.recipe.train.fit == "auto" and not complete(self.folder.checkpoints)
-        self.outlook, told = held_against(seen, available_memory(), may_change=free)
+        self.outlook, told = self.ranks.from_main(
+            lambda: held_against(seen, available_memory(self.ranks.count), may_change=free)
+        )
         if told.changed:
             changes = {key.removeprefix("train."): value for key, value in told.changed.items()}
             train = self.recipe.train.model_copy(update=changes)
@@ -323,6 +338,7 @@ class Job:
         use_exact_head(model, head.modules)
         self.model = model.to(self.machine.device)
         prepare_language_model(self.model, self.machine, apart=self.method.needs_base)
+        self.ranks.same_weights(self.model)
         if not self.method.trains:
             self.parameters = sum(p.numel() for p in model.parameters())
 
@@ -335,7 +351,7 @@ class Job:
             return
         for name, examples in self.examples.items():
             progress = self.progress(f"computing features of the {name} rows")
-            self.examples[name] = keep_features(self.model, examples, self.machine, self.budget, progress)
+            self.examples[name] = keep_features(self.model, examples, self.machine, self.budget, progress, self.ranks)
         columns = self.examples["train"].columns
         self.model.head.measure([one for name in columns if name.endswith("hidden") for one in columns[name]])
 
@@ -352,6 +368,7 @@ class Job:
         work = Work(
             *(rows, examples, self.model, self.tokenizer, self.machine, self.budget, progress),
             batch_size=self.recipe.train.batch_size,
+            ranks=self.ranks,
         )
         return answer_examples(task, work, final=final)
 
@@ -376,29 +393,23 @@ class Job:
         trial = self.task.copy()
         trial.choose(rows, given)
         scores = trial.score(rows, trial.settle(rows, given))
-        return watched(trial, scores), loss, scores
+        return self.ranks.from_main(lambda: (watched(trial, scores), loss, scores))
 
     def fit(self) -> None:
         import torch
-        from accelerate import Accelerator
 
         from luthier.engine.heads import head_parameters
         from luthier.training.loop import Training, fit
         from luthier.training.trackers import Trackers
 
         options = self.recipe.train
-        accelerator = Accelerator(
-            cpu=self.machine.device == "cpu",
-            log_with=list(options.trackers) or None,
-            project_dir=str(self.folder.path),
-        )
         objective, pull = self.keep_what_it_knows()
         fixed = {
             "recipe": fingerprint(self.recipe),
             "data": sorted(str(f["sha256"]) for f in self.prepared.files),
             "model": self.source.sha256,
             "threads": self.machine.threads,
-            "processes": accelerator.num_processes,
+            "processes": self.ranks.count,
             "device": self.machine.device,
             "torch": torch.__version__,
         }
@@ -412,14 +423,14 @@ class Job:
             pull=pull,
             options=options,
             machine=self.machine,
-            accelerator=accelerator,
+            ranks=self.ranks,
             seed=self.recipe.seed,
             folder=self.folder.checkpoints,
             learned=learned,
             watched=self.task.watched_key,
             score=self.score if self.prepared.splits["validation"] else None,
             fixed=fixed,
-            stop=lambda: self.watch.asked is not None,
+            stop=self.asked_to_stop,
             before_saving=self.folder.sync_events,
             again=self.again,
             row_ids=[row.id for row in (*self.prepared.splits["train"], *self.replayed)],
@@ -427,9 +438,10 @@ class Job:
         )
         torch.manual_seed(self.recipe.seed)
         self.training = True
-        trackers = (
-            Trackers(accelerator, self.folder.name, self.recipe.model_dump(mode="json")) if options.trackers else None
-        )
+        trackers = None
+        if options.trackers and self.ranks.main:
+            facts = self.recipe.model_dump(mode="json")
+            trackers = Trackers(options.trackers, self.folder.path, facts, cpu=self.machine.device == "cpu")
         for event in fit(work):
             self.emit(event)
             if trackers is not None:
@@ -443,6 +455,12 @@ class Job:
         self.training = False
         if trackers is not None:
             trackers.close()
+
+    def asked_to_stop(self) -> bool:
+        """Whether any rank was asked to; then all were."""
+        if asked := self.ranks.largest(self.watch.asked or 0):
+            self.watch.hear(asked)
+        return self.watch.asked is not None
 
     def keep_what_it_knows(self) -> tuple[Any, Any]:
         """The objective and the pull on gradients that `train.forgetting` asks for."""
@@ -540,7 +558,7 @@ class Job:
             self.trained_parameters,
             self.parameters,
             peak,
-            environment(self.machine),
+            environment(self.machine, self.ranks.count),
             self.tokenizer,
             forecast_memory=self.outlook.forecast.total if self.outlook is not None else 0,
             went_on=self.earlier is not None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from luthier.engine.device import Machine
 
 
-def environment(machine: Machine) -> dict[str, Any]:
+def environment(machine: Machine, processes: int = 1) -> dict[str, Any]:
     """environment.json: what the run was made with."""
     versions = {}
     for name in (
@@ -44,6 +44,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "processor": machine.name,
         "dtype": machine.dtype,
         "threads": machine.threads,
+        "processes": processes,
         "commit": _commit(),
         "command": without_secrets(" ".join(["luthier", *sys.argv[1:]]), shared=True)
         if Path(sys.argv[0]).name.startswith("luthier")

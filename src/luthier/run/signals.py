@@ -27,10 +27,15 @@ class Watch:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.asked is None:
-            self.asked, self._since = number, time.monotonic()
+            self.hear(number)
             _tell("stopping where nothing is lost; once more stops at once")
         elif time.monotonic() - self._since > SAME:
             raise KeyboardInterrupt
+
+    def hear(self, number: int) -> None:
+        """One that came, to this process or to another that works on the same run."""
+        if self.asked is None:
+            self.asked, self._since = number, time.monotonic()
 
 
 def _tell(text: str) -> None:

@@ -44,18 +44,22 @@ def answer_examples(task: Task, work: Work, *, final: bool = True, labelled: boo
     reduced: list[Any] = [None] * len(examples)
     loss = 0.0
     labelled = labelled and bool(work.rows) and task.form.target in work.rows[0].fields
-    for indices, batch, logits in run(model, examples, machine, budget, work.progress, task.forward):
-        for place, value in zip(indices, task.reduce(logits, batch)):
+    found = []
+    for indices, batch, logits in run(model, examples, machine, budget, work.progress, task.forward, work.ranks):
+        own = float(task.loss(logits, batch)) if labelled and not task.couples else 0.0
+        found.append((indices, task.reduce(logits, batch), own))
+    for indices, values, own in work.ranks.joined(found):
+        for place, value in zip(indices, values):
             reduced[place] = value
-        if labelled and not task.couples:
-            loss += float(task.loss(logits, batch))
+        loss += own
     if labelled and task.couples:
         loss = _coupled_loss(task, examples, reduced, work.batch_size)
     if machine.bf16 and final:
         again = task.unsure(examples, reduced)
-        in_fp32 = replace(machine, dtype="float32")
-        for indices, batch, logits in run(model, examples.only(again), in_fp32, budget, forward=task.forward):
-            for place, value in zip(again[indices], task.reduce(logits, batch)):
+        in_fp32, doubtful = replace(machine, dtype="float32"), examples.only(again)
+        batches = run(model, doubtful, in_fp32, budget, forward=task.forward, ranks=work.ranks)
+        for indices, values in work.ranks.joined([(i, task.reduce(logits, batch)) for i, batch, logits in batches]):
+            for place, value in zip(again[indices], values):
                 reduced[place] = value
     weight = float(task.weights(examples).sum()) if labelled else 0.0
     answers = task.answers(work.rows, examples, reduced)

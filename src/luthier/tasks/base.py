@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field as Setting
 
 from luthier.config import Section
+from luthier.engine.ranks import ALONE, Ranks
 from luthier.errors import RecipeError
 from luthier.records import Answer, Fault, Form, Row, Table
 
@@ -39,6 +40,7 @@ class Work:
     progress: Callable[[int, int], None] | None = None
     batch_size: int = 32  # examples of one step, where their loss hangs together
     asked: bool = False  # by someone who wants answers to these rows, not their scores
+    ranks: Ranks = ALONE  # which answer together: every one of them is given all of this
 
 
 DOUBT = 0.04

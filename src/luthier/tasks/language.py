@@ -165,6 +165,7 @@ class LanguageTask(Task):
             machine=work.machine,
             token_budget=work.token_budget,
             progress=work.progress,
+            ranks=work.ranks,
             **self.writing(),
         )
         out = list(answers)

@@ -256,6 +256,7 @@ class Pretraining(LanguageTask):
             machine=work.machine,
             token_budget=work.token_budget,
             progress=work.progress,
+            ranks=work.ranks,
         )
         return [one.text for one in written]
 

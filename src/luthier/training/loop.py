@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from luthier.engine.batches import Batch, Examples, epoch_plan, micro_batches
 from luthier.engine.device import Machine
 from luthier.engine.inference import to_device
+from luthier.engine.ranks import ALONE, Ranks
 from luthier.errors import ModelError, ResourceError, RunError
 
 from . import checkpoint
@@ -30,10 +31,6 @@ from .embedded import Embedded
 from .events import Event, Phase, Resumed, Saved, Saving, Scored, Started, Step, Stopped
 from .optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors, rate, set_rate
 from .options import TrainOptions
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 
 DISK_WAIT = 60.0  # seconds that a checkpoint waits for room on a full disk
 DISK_PAUSE = 2.0  # between two attempts
@@ -62,13 +59,13 @@ class Training:
     objective: Objective
     options: TrainOptions
     machine: Machine
-    accelerator: Accelerator
     seed: int
     folder: Path  # checkpoints
     learned: Callable[[nn.Module], dict[str, Tensor]]
     score: Callable[[nn.Module], tuple[float, float, dict[str, float]]] | None
     watched: str  # the key of the score that chooses among checkpoints
     fixed: dict[str, Any]  # what must be the same when a run is carried on
+    ranks: Ranks = ALONE
     pull: Callable[[nn.Module], None] | None = None  # adds to a step's gradients, before they are clipped
     stop: Callable[[], bool] = lambda: False
     before_saving: Callable[[], None] = lambda: None  # what was logged so far is to be on the disk then
@@ -152,11 +149,11 @@ def _train(
         ):
             if end and not position.score_due:
                 position.over = position.over or "finished"
-            if t.accelerator.is_main_process:
+            if t.ranks.main:
                 yield Saving(position.step)
                 path = yield from _saved(t, position, optimizer_tensors(optimizer, names))
                 yield Saved(position.step, path.name)
-            t.accelerator.wait_for_everyone()
+            t.ranks.wait()
         if stopping and not position.over:
             yield Stopped(position.step, "signal", position.best_step, position.best_score)
             return
@@ -183,7 +180,7 @@ def _saved(t: Training, position: Position, moments: dict[str, Tensor]) -> Gener
             tried = time.monotonic()
             while time.monotonic() < tried + DISK_PAUSE:
                 waited = time.monotonic() - began
-                if waited >= DISK_WAIT or t.stop():
+                if waited >= DISK_WAIT or (t.ranks.count == 1 and t.stop()):  # of several one cannot ask the others
                     raise
                 yield Phase(said, int(waited), math.ceil(DISK_WAIT), "seconds")
                 time.sleep(min(0.2, DISK_PAUSE))
@@ -201,7 +198,6 @@ class _Stepper:
             raise nothing_counts(len(self.weights), training.ids(slice(None)))
         self.epoch = -1
         self.plan: list[np.ndarray] = []
-        self.model = training.model
         self.embedded = Embedded.of(training.model, training.options)
         if training.objective.couples and self.embedded.adversary is not None:
             raise ModelError(
@@ -209,8 +205,6 @@ class _Stepper:
                 where="train.adversarial",
                 fix="leave it out; train.neftune_noise_alpha works",
             )
-        if training.accelerator.num_processes > 1:
-            self.model = training.accelerator.prepare_model(training.model)
 
     def step(self, position: Position) -> Step:
         """One step; `position.step` counts it. A loss or gradient that is no number stops the run before the update."""
@@ -225,8 +219,10 @@ class _Stepper:
             position.step, t.steps, options.warmup_ratio, options.schedule
         )
         set_rate(self.optimizer, learning_rate)
-        self.model.train()
+        t.model.train()
+        self._draw_apart(position.step)
         loss = self._backward(indices)
+        t.ranks.add_up_gradients(self.trained)
         if t.pull is not None:
             t.pull(t.model)
         norm = float(nn.utils.clip_grad_norm_(self.trained, options.clip or math.inf))
@@ -247,31 +243,35 @@ class _Stepper:
             time.perf_counter() - start,
         )
 
-    def _backward(self, indices: np.ndarray) -> float:
-        """Gradients of the step's mean loss, and that loss."""
+    def _draw_apart(self, step: int) -> None:
+        """Of several ranks each draws dropout of its own, which follows from seed, step and rank alone: a checkpoint
+        holds the main rank's random state. Where the loss couples, all of them compute the whole step, and alike.
+        """
         t = self.t
-        share, rank = t.accelerator.num_processes, t.accelerator.process_index
-        pieces = micro_batches(indices, t.examples.lengths, int(t.options.token_budget), share)
-        # Processes' gradients are averaged, so each is multiplied by their number.
-        scale = share / max(self.weight, 1e-12)
+        if t.ranks.count > 1:
+            apart = [] if t.objective.couples else [t.ranks.rank]
+            torch.manual_seed(int(np.random.SeedSequence([t.seed, step, *apart]).generate_state(1)[0]))
+
+    def _backward(self, indices: np.ndarray) -> float:
+        """This rank's part of the gradients of the step's mean loss, and that loss."""
+        t = self.t
+        pieces = micro_batches(indices, t.examples.lengths, int(t.options.token_budget), t.ranks.count)
+        scale = 1.0 / max(self.weight, 1e-12)
         if t.objective.couples:
             return self._backward_coupled(pieces, scale)
-        mine = pieces[rank::share]
         total = torch.zeros((), device=t.machine.device)
-        for i, piece in enumerate(mine):
-            weightless = not len(piece)
-            batch = self._batch(piece if len(piece) else indices[:1])
+        for piece in t.ranks.share(pieces):
+            if not len(piece):  # a step of fewer examples than ranks
+                continue
+            batch = self._batch(piece)
 
-            def run(part: float, batch: Batch = batch, weight: float = 0.0 if weightless else 1.0) -> Tensor:
-                loss = t.objective.loss(self._forward(batch), batch) * weight
+            def run(part: float, batch: Batch = batch) -> Tensor:
+                loss = t.objective.loss(self._forward(batch), batch)
                 (loss * (scale * part)).backward()
                 return loss.detach()
 
-            with _sync_only_at_the_end(self.model, i == len(mine) - 1):
-                total += self.embedded.passes(run)
-        if share > 1:
-            total = t.accelerator.reduce(total, "sum")
-        return float(total) / max(self.weight, 1e-12)
+            total += self.embedded.passes(run)
+        return float(t.ranks.add_up(total)) / max(self.weight, 1e-12)
 
     def _backward_coupled(self, pieces: list[np.ndarray], scale: float) -> float:
         """The same where the loss hangs on all rows of the step at once (in-batch negatives).
@@ -282,8 +282,6 @@ class _Stepper:
         gradients.
         """
         t = self.t
-        share, rank = t.accelerator.num_processes, t.accelerator.process_index
-        own = [i for i in range(len(pieces)) if i % share == rank]
         filled = [i for i, piece in enumerate(pieces) if len(piece)]
         batches = {i: self._batch(pieces[i]) for i in filled}
         whole = self._batch(np.concatenate([pieces[i] for i in filled]))
@@ -292,7 +290,7 @@ class _Stepper:
             random[i] = checkpoint.random_state()
             with torch.set_grad_enabled(len(filled) == 1):
                 outputs[i] = self._forward(batches[i])
-        if len(filled) == 1 and share == 1:
+        if len(filled) == 1 and t.ranks.count == 1:
             loss = t.objective.loss(outputs[filled[0]], whole)
             (loss * scale).backward()
             return float(loss.detach()) / max(self.weight, 1e-12)
@@ -302,27 +300,18 @@ class _Stepper:
         (loss * scale).backward()
         assert joined.grad is not None
         gradients = dict(zip(filled, joined.grad.split([len(pieces[i]) for i in filled])))
-        for place, i in enumerate(own):
-            at = i if i in gradients else filled[0]
-            checkpoint.restore_random(random[at])
-            with _sync_only_at_the_end(self.model, place == len(own) - 1):
-                self._forward(batches[at]).backward(gradients[at] * (1.0 if i in gradients else 0.0))
+        for i in t.ranks.share(filled):
+            checkpoint.restore_random(random[i])
+            self._forward(batches[i]).backward(gradients[i])
         checkpoint.restore_random(after)
         return float(loss.detach()) / max(self.weight, 1e-12)
 
     def _forward(self, batch: Batch) -> Tensor:
         with self.embedded.during(batch), self.t.machine.autocast():
-            return self.t.objective.forward(self.model, batch)
+            return self.t.objective.forward(self.t.model, batch)
 
     def _batch(self, indices: np.ndarray) -> Batch:
         return to_device(self.t.examples.batch(indices), self.t.machine.device)
-
-
-def _sync_only_at_the_end(model: nn.Module, last: bool) -> Any:
-    from contextlib import nullcontext
-
-    no_sync = getattr(model, "no_sync", None)
-    return nullcontext() if last or no_sync is None else no_sync()
 
 
 def _due(every: int | str, step: int, steps_per_epoch: int) -> bool:
@@ -355,7 +344,8 @@ def _restore(t: Training, optimizer: torch.optim.Optimizer, named: dict[str, nn.
         raise RunError(
             "this run cannot be carried on exactly, because it was begun under other conditions: " + "; ".join(changed),
             where=str(path),
-            fix="restore them (threads: OMP_NUM_THREADS), or train again with --out NEW",
+            fix="restore them (threads: OMP_NUM_THREADS; processes: torchrun --nproc-per-node), or train again with "
+            "--out NEW",
         )
     _put(t, tensors)
     load_optimizer_tensors(optimizer, named, moments)

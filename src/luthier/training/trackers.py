@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from luthier.secrets import without_secrets
 
 from .events import Event, Scored, Step
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 log = logging.getLogger(__name__)
 
 
 class Trackers:
-    """Reads the loop's events and logs their numbers."""
+    """Reads the loop's events and logs their numbers. `folder` is the run's."""
 
-    def __init__(self, accelerator: Accelerator, run: str, recipe: Mapping[str, Any]) -> None:
-        self.accelerator = accelerator
+    def __init__(self, names: Sequence[str], folder: Path, recipe: Mapping[str, Any], *, cpu: bool) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = accelerator = Accelerator(cpu=cpu, log_with=list(names), project_dir=str(folder))
         self.broken = False
         self._guard(lambda: accelerator.init_trackers("luthier", config=_flat(recipe)))
 
@@ -35,7 +35,9 @@ class Trackers:
             self._guard(lambda: self.accelerator.log({"validation/loss": event.loss, **scores}, step=event.step))
 
     def close(self) -> None:
-        self._guard(self.accelerator.end_training)
+        """Not `end_training`, which would part the ranks as well."""
+        for tracker in self.accelerator.trackers:
+            self._guard(tracker.finish)
 
     def _guard(self, call: Any) -> None:
         if self.broken:

@@ -125,7 +125,7 @@ def _owners(batch: Batch, shifted: bool) -> Tensor:
 
 def _sum(read: Reader, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     if not len(targets):
-        return states.float().sum() * 0.0  # nothing to learn, but every process needs a graph
+        return states.float().sum() * 0.0  # nothing to learn
     if read.head is None:
         losses = torch.nn.functional.cross_entropy(states.float(), targets, reduction="none")
         return (losses * weights).sum()
@@ -170,8 +170,6 @@ def _opened(head: nn.Module) -> Iterator[list[Tensor]]:
 
 def reader(model: nn.Module) -> Reader:
     """How this model is read; found at the first call, by a pass over a few random tokens."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module
     found = getattr(model, _PLACE, None)
     if not isinstance(found, Reader):
         found = _find(model)

@@ -19,6 +19,7 @@ from ..device import Machine
 from ..inference import Progress
 from ..language.model import NO_LABEL, reader, token_losses
 from ..language.token_loss import output_losses
+from ..ranks import ALONE, Ranks
 from .answer_ends import answer_begin, find_stop_ids
 from .prompts import (
     base_of,
@@ -51,11 +52,13 @@ def choose(
     token_budget: int,
     stop_ids: Sequence[int] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
     """prompts x texts: the probability of each text as the answer to each prompt, a row summing to one.
 
     `endings`: the ids of each text as they follow a prompt, with what ends them; without, a decoder's text is tokenised
-    by itself and ended with the first of `stop_ids`, an encoder-decoder's as its target.
+    by itself and ended with the first of `stop_ids`, an encoder-decoder's as its target. Of several `ranks` each weighs
+    whole batches, and all are given every probability.
     """
     base: Any = base_of(model)
     two = bool(base.config.is_encoder_decoder)
@@ -71,17 +74,20 @@ def choose(
     with speaking(model, machine):
         if two and not is_soft(model):
             begin = answer_begin(base, tokenizer)[:1]
-            weighed = _after_sources(model, prompts, endings, begin, pad, machine.device, token_budget)
+            weighed = _after_sources(model, prompts, endings, begin, pad, machine.device, token_budget, ranks)
         elif two or not keeps_all(model, prompts[0], machine.device):
             begin = answer_begin(base, tokenizer)[:1] if two else []
-            weighed = _whole(model, prompts, endings, begin, pad, machine.device, token_budget)
+            weighed = _whole(model, prompts, endings, begin, pad, machine.device, token_budget, ranks)
         else:
-            weighed = _after_prompts(model, prompts, endings, pad, machine.device, token_budget)
+            weighed = _after_prompts(model, prompts, endings, pad, machine.device, token_budget, ranks)
+        found = []
         for indices, some in weighed:
-            logs[indices] = some
-            done += len(indices)
+            found.append((indices, some))
+            done = min(done + len(indices) * ranks.count, len(prompts))
             if progress is not None:
                 progress(done, len(prompts))
+    for indices, some in ranks.joined(found):
+        logs[indices] = some
     shares = np.exp(logs - logs.max(1, keepdims=True))
     return shares / shares.sum(1, keepdims=True)
 
@@ -97,6 +103,7 @@ def _after_prompts(
     pad: int,
     device: str,
     token_budget: int,
+    ranks: Ranks,
 ) -> Weighed:
     """A decoder: each prompt once, then the texts behind copies of what the model keeps of it."""
     base: Any = base_of(model)
@@ -104,7 +111,7 @@ def _after_prompts(
     lengths = np.array([len(prompt) - front.tokens for prompt in prompts])
     longest = max(map(len, endings))
     first = torch.tensor([ending[0] for ending in endings], device=device)
-    for indices in batches(lengths, front.length, longest, min(len(endings), COPIES), token_budget):
+    for indices in ranks.share(list(batches(lengths, front.length, longest, min(len(endings), COPIES), token_budget))):
         batch = padded([prompts[i] for i in indices], front, pad, device)
         cache = front.expanded(len(indices))
         states, out = _pass(model, base, batch.ids, batch.mask, batch.positions, cache)
@@ -154,11 +161,12 @@ def _after_sources(
     pad: int,
     device: str,
     token_budget: int,
+    ranks: Ranks,
 ) -> Weighed:
     """An encoder-decoder: each source read once, then every text as its answer."""
     base: Any = base_of(model)
     lengths, longest = np.array([len(source) for source in sources]), max(map(len, endings))
-    for indices in batches(lengths, 0, longest, min(len(endings), COPIES), token_budget):
+    for indices in ranks.share(list(batches(lengths, 0, longest, min(len(endings), COPIES), token_budget))):
         ids, mask = padded_right([sources[i] for i in indices], pad, device)
         read = base.get_encoder()(input_ids=ids, attention_mask=mask)
         rows = len(indices)
@@ -191,11 +199,12 @@ def _whole(
     pad: int,
     device: str,
     token_budget: int,
+    ranks: Ranks,
 ) -> Weighed:
     """Any model: every text behind every prompt, read from the beginning; `begin` for an encoder-decoder alone."""
     two = bool(base_of(model).config.is_encoder_decoder)
     lengths, longest = np.array([len(prompt) for prompt in prompts]), max(map(len, endings))
-    for indices in batches(lengths, 0, longest, 1, token_budget):
+    for indices in ranks.share(list(batches(lengths, 0, longest, 1, token_budget))):
         logs = np.zeros((len(indices), len(endings)))
         for place, ending in enumerate(endings):
             answer = np.asarray(ending, dtype=np.int64)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..device import Machine
 from ..inference import Progress
+from ..ranks import ALONE, Ranks
 from .answer_ends import answer_begin, find_stop_ids
 from .choice import choose as choose
 from .constrain import Allowed, Guide, Vocabulary
@@ -60,6 +61,7 @@ def write(
     token_budget: int,
     stop_ids: Sequence[int] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Written]:
     """One answer a prompt (its ids), in the prompts' order.
 
@@ -70,14 +72,14 @@ def write(
     written that stands there already (Paulus et al. 2018, arxiv.org/abs/1705.04304); both as transformers has them for
     a prompt alone, and neither meant for answers that are bound. The model's own habits (sampling, penalties, least
     lengths) are left out. `allowed`: see constrain.py, one a prompt. Writing ends at any of `stop_ids` (default:
-    `find_stop_ids`).
+    `find_stop_ids`). Of several `ranks` each writes whole batches, and all are given every answer.
     """
     if not prompts:
         return []
     stops = list(stop_ids) if stop_ids is not None else find_stop_ids(model, tokenizer)
     vocabulary = Vocabulary.of(tokenizer) if allowed is not None and any(a is not None for a in allowed) else None
     base, done, pad = base_of(model), 0, _pad(tokenizer, stops)
-    out: list[Written | None] = [None] * len(prompts)
+    found: list[tuple[np.ndarray, list[Written]]] = []
     two = bool(base.config.is_encoder_decoder)
     begin = answer_begin(base, tokenizer) if two else []
     settings = {
@@ -91,7 +93,7 @@ def write(
         front = Front() if two else read_front(model, prompts, machine.device)
         divided = max_new_tokens > STAGE and not two and keeps_all(model, prompts[0], machine.device)
         lengths = np.array([len(prompt) - front.tokens for prompt in prompts])
-        for indices in batches(lengths, front.length, max_new_tokens, num_beams, token_budget):
+        for indices in ranks.share(list(batches(lengths, front.length, max_new_tokens, num_beams, token_budget))):
             guides = [
                 Guide(vocabulary, bound, stops)
                 if vocabulary is not None and allowed is not None and (bound := allowed[i]) is not None
@@ -107,12 +109,12 @@ def write(
                 made = _go_on_in_stages(base, some, front, watch, pad, machine.device, max_new_tokens, stops)
             else:
                 made = _go_on(base, some, front, watch, pad, machine.device)
-            for i, one in zip(indices, _read_off(made, watch, tokenizer, set(stops))):
-                out[i] = one
-            done += len(indices)
+            found.append((indices, list(_read_off(made, watch, tokenizer, set(stops)))))
+            done = min(done + len(indices) * ranks.count, len(prompts))
             if progress is not None:
                 progress(done, len(prompts))
-    return [one for one in out if one is not None]
+    written = {int(i): one for indices, some in ranks.joined(found) for i, one in zip(indices, some)}
+    return [written[i] for i in range(len(prompts))]
 
 
 def _pad(tokenizer: PreTrainedTokenizerBase, stops: Sequence[int]) -> int:

@@ -183,7 +183,7 @@ class Asked(LanguageTask):
 
         prompts = [work.examples.notes[i].prompt for i in places]
         endings = [self.requests.ending(text, work.tokenizer) for text in texts]
-        given: dict[str, Any] = {"endings": endings, "token_budget": work.token_budget}
+        given: dict[str, Any] = {"endings": endings, "token_budget": work.token_budget, "ranks": work.ranks}
         shares = choose(work.model, work.tokenizer, prompts, texts, machine=work.machine, progress=tell, **given)
         if work.machine.bf16 and len(texts) > 1:
             best = np.log(np.maximum(np.sort(shares, 1)[:, -2:], SURE))
@@ -214,6 +214,7 @@ class Asked(LanguageTask):
             token_budget=work.token_budget,
             stop_ids=self.requests.known.get("stop_ids"),
             progress=tell,
+            ranks=work.ranks,
         )
         out = []
         for i, note, one in zip(places, notes, written):
