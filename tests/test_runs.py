@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -600,6 +601,26 @@ def test_a_new_file_is_whole_and_never_in_the_place_of_another(
     assert path.read_text() == "half" and [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+def test_no_number_is_said_where_it_is_not_known_how_much_is_needed(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "x")
+
+    with pytest.raises(ResourceError) as caught:
+        publish(tmp_path / "x", write)
+    assert "bytes are free" in caught.value.found and "needed" not in caught.value.found
+
+
+def test_a_manifest_names_its_files_in_order(tmp_path: Path) -> None:
+    names = sorted(f"{letter}{number}.txt" for letter in "zbya" for number in range(5))
+
+    def write(folder: Path) -> None:
+        for name in reversed(names):
+            (folder / name).write_text(name)
+
+    publish(tmp_path / "model", write)
+    assert list(read_json(tmp_path / "model" / "manifest.json")) == names
+
+
 def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
     odd = ["\u2028", "\x85", "\x0b\x0c\x1c", "\r\n", "\ud800", "é", "", "\0"]
     write_jsonl(tmp_path / "a.jsonl", [{"id": i, "text": text} for i, text in enumerate(odd)])
@@ -614,9 +635,20 @@ def test_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(RunError, match="it is damaged"):
             read_json(tmp_path / "a.json")
-    for path, words in {tmp_path: "cannot be read", tmp_path / "absent": "it is missing"}.items():
-        with pytest.raises(RunError, match=words):
+    (tmp_path / "b.json").write_bytes(b'"\xff"')
+    wrong = {tmp_path: "cannot be read (Is a directory)", tmp_path / "absent": "it is missing"}
+    for path, words in {**wrong, tmp_path / "b.json": "cannot be read ('utf-8' codec"}.items():
+        with pytest.raises(RunError, match=re.escape(words)):
             read_json(path)
+
+
+@pytest.mark.parametrize("number", [0.5, float("nan")])
+def test_json_is_written_one_way(number: float, tmp_path: Path) -> None:
+    """With numbers that JSON has no word for, and without."""
+    value = {"path": tmp_path, "é": [number]}
+    told = f"{number}" if number == 0.5 else "null"
+    assert files.json_text(value) == f'{{"path": "{tmp_path}", "é": [{told}]}}'
+    assert files.json_text(value, indent=1) == f'{{\n "path": "{tmp_path}",\n "é": [\n  {told}\n ]\n}}'
 
 
 def test_events_after_a_cut_line(tmp_path: Path) -> None:

@@ -21,10 +21,13 @@ ALLOWED = {"benchmarks/trust/careless.py"}
 IMPORTERS = {
     "src/luthier/run/__init__.py",
     "benchmarks/trust/hostile.py",
+    "benchmarks/trust/mutation.py",
     "benchmarks/trust/nursery.py",
     "benchmarks/trust/places.py",
     "benchmarks/trust/run.py",
 }
+# Text of this repository that is compiled to be compared, and not run.
+COMPILERS = {"benchmarks/trust/mutants.py"}
 _PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle", "pty"}
 _EVALUATE = {"eval", "exec", "compile", "__import__"}
 _CALLS = {
@@ -88,7 +91,8 @@ def _of_import(node: ast.Import | ast.ImportFrom) -> str:
 def _of_call(node: ast.Call, name: str, names: dict[str, str], told: Told) -> str:
     called = _dotted(node.func, names)
     last = called.rpartition(".")[2]
-    if isinstance(node.func, ast.Name) and called in _EVALUATE:
+    compared = called == "compile" and name in COMPILERS
+    if isinstance(node.func, ast.Name) and called in _EVALUATE and not compared:
         return f"{called}()"
     if called in _CALLS:
         return f"{called}()"

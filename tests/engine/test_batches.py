@@ -29,6 +29,20 @@ def test_an_epoch_takes_every_example_once_in_full_batches(count: int, size: int
     assert sorted(len(step) for step in plan)[1:] == [size] * (len(plan) - 1)
 
 
+def test_the_order_of_an_epoch_is_the_same_on_every_processor() -> None:
+    """Rows of one length stay in the order in which they were drawn, whichever way numpy sorts."""
+    lengths = np.random.default_rng(5).integers(3, 7, 1000)
+    draw = np.random.default_rng([7, 2])
+    order = draw.permutation(1000).tolist()
+    runs = [sorted(order[i : i + 4 * MEGABATCH], key=lambda row: -lengths[row]) for i in range(0, 1000, 4 * MEGABATCH)]
+    cuts = [run[i : i + 4] for run in runs for i in range(0, len(run), 4)]
+    expected = [cuts[i] for i in draw.permutation(len(cuts))]
+    assert [step.tolist() for step in epoch_plan(lengths, 4, seed=7, epoch=2)] == expected
+    step = np.arange(1000)
+    longest_first = sorted(step.tolist(), key=lambda row: -lengths[row])
+    assert np.concatenate(micro_batches(step, lengths, 50)).tolist() == longest_first
+
+
 def test_order_follows_from_seed_and_epoch_alone() -> None:
     lengths = lengths_of(500)
 

@@ -11,6 +11,7 @@ import pytest
 from chat_pairs import FORMS, NAMED, PAIRS, copied, dialogs, expected, tidy, written
 
 from luthier.engine.chat import rendering
+from luthier.engine.chat.dialog_text import Marked
 from luthier.engine.chat.dialogs import NO_LABEL, Chat, Dialog, Encoded, Refusal
 from luthier.errors import ModelError, RecipeError
 from luthier.models import load_tokenizer, resolve
@@ -103,6 +104,30 @@ def test_a_marker_in_a_text_is_a_text(tmp_path: Any) -> None:
     assert ends() == (1, 2)
     chat.template._controls = re.compile("(?!)")
     assert ends() == (2, 4)
+
+
+def test_the_marks_around_a_marker_are_in_no_text() -> None:
+    chat = Chat(copied("bytes-plain"), "chatml")
+
+    def made(asked: str) -> Any:
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": "a goat ."}]
+        return chat.encode([Dialog(turns)], 1000)[0]
+
+    (example,) = made("\ufdd0 or <|im_end|> or \ufdd2 ?")
+    assert runs(chat, example) == ["a goat .<|im_end|>"]
+    assert "\ufdd0 or <|im_end|> or \ufdd2 ?" in chat.tokenizer.decode(example.ids)
+    every = "".join(chr(code) for code in range(0xFDD0, 0xFDF0))
+    assert not isinstance(made(every), Refusal)
+    refused = made(f"{every}<|im_end|>")
+    assert isinstance(refused, Refusal) and "U+FDD0" in refused.reason
+
+
+def test_parts_of_a_text_keep_what_is_literal_in_them() -> None:
+    text = Marked("a <x> b <y>", ((2, 5), (8, 11)))
+    assert [text.upto(end).literal for end in (4, 5, 10, 11)] == [(), ((2, 5),), ((2, 5),), ((2, 5), (8, 11))]
+    assert [text.since(start).literal for start in (2, 3, 8)] == [((0, 3), (6, 9)), ((5, 8),), ((0, 3),)]
+    assert text.upto(5).joined(text.since(5)) == text
+    assert text.begins_with(text.upto(5)) and not text.begins_with(Marked("a <x>"))
 
 
 SERVED = [

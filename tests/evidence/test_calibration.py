@@ -28,6 +28,7 @@ def test_a_model_always_sure_and_right_six_times_in_ten():
     assert len(calibration.bins) == 1
     finding = calibration_finding(calibration)
     assert finding.id == "overconfident" and finding.severity == "warning"
+    assert finding.numbers == {"rows": 1000, "ece": calibration.ece, "chance": calibration.chance}
     assert "95 %" in finding.sentence and "60 %" in finding.sentence
 
 

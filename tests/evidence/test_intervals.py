@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from luthier.evidence import intervals
 from luthier.evidence.intervals import (
     difference_interval,
     percentile,
@@ -88,6 +89,16 @@ def test_the_same_seed_gives_the_same_draws_whatever_the_chunk(monkeypatch):
     assert not np.array_equal(first, resample(counts, mean, seed=5)["tuned"]["mean"])
     monkeypatch.setattr("luthier.evidence.intervals.CHUNK", 1000)
     assert np.array_equal(first, resample(counts, mean, seed=4)["tuned"]["mean"])
+
+
+def test_draws_are_held_a_few_at_a_time(monkeypatch):
+    whole = np.concatenate(list(intervals._weights(units=300, draws=50, seed=4)))
+    assert whole.shape == (50, 300) and (whole.sum(axis=1) == 300).all()
+    for chunk, held in ((1000, 3), (10, 1), (10**6, 50)):
+        monkeypatch.setattr(intervals, "CHUNK", chunk)
+        parts = list(intervals._weights(units=300, draws=50, seed=4))
+        assert max(len(part) for part in parts) == held
+        assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_wilson_against_published_values():

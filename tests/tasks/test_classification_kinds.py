@@ -75,6 +75,13 @@ def test_scores_of_label_sets_are_those_of_scikit_learn() -> None:
     assert empty > 0
 
 
+def test_whether_rows_are_right_is_yes_or_no_for_no_row_as_well() -> None:
+    subject = task("multi_label_classification", many([["a", "b"]]))
+    for gold, given in (([], []), ([["a"], ["b"]], [["a"], ["a", "b"]])):
+        correct = subject.correct(many(gold), [Answer(g, 1.0) for g in given])
+        assert correct.dtype == bool and correct.tolist() == [True, False][: len(gold)]
+
+
 def test_the_loss_is_that_of_transformers_mean_over_labels() -> None:
     rows = many([["a"], ["a", "b"], [], ["c", "unseen"]])
     subject, tokenizer = task("multi_label_classification", many([["a", "b", "c"]])), tiny.wordpiece()

@@ -78,6 +78,13 @@ def test_what_is_right_follows_from_all_rows_whatever_case_and_punctuation() -> 
     assert text_id("!") != text_id("?"), "texts without a word are themselves"
 
 
+def test_a_negative_is_a_candidate_whether_or_not_its_row_has_a_positive() -> None:
+    rows = [row(1, "who flies", "a bird"), Row("2", {"anchor": "who flies", "negative": "a stone"})]
+    kept = Collection.of(rows)
+    assert kept.texts(rows) == ["a bird", "a stone"]
+    assert [ids.tolist() for ids in kept.right] == [[0]]
+
+
 def retrieval(**options: object) -> Any:
     kind = TASKS["embedding"]
     return kind(kind.Options(**options), {"width": 2})

@@ -68,6 +68,21 @@ def test_every_token_of_a_document_is_foretold_once(tmp_path: Path, architecture
     assert task.weights(examples).sum() == sum(len(tokenizer(r["text"])["input_ids"]) for r in rows)
 
 
+@pytest.mark.parametrize("own_end", [True, False])
+def test_a_document_ends_once(own_end: bool, tmp_path: Path) -> None:
+    """Whether or not the tokenizer writes the end of a text itself."""
+    from tokenizers import processors
+
+    task, tokenizer, _ = task_for(tiny.save_model(tmp_path / "m", "llama"))
+    end = tokenizer.eos_token
+    single = f"$A {end}" if own_end else "$A"
+    template = processors.TemplateProcessing(single=single, special_tokens=[(end, tokenizer.eos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = template
+    words = tokenizer("a big film", add_special_tokens=False)["input_ids"]
+    (ids,) = task.encode([Row("1", {"text": "a big film"})], tokenizer).columns["input_ids"]
+    assert list(ids) == [*words, tokenizer.eos_token_id]
+
+
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
 @pytest.mark.parametrize("whole_word", [True, False])
 def test_every_token_of_a_document_may_be_hidden_once(tmp_path: Path, architecture: str, whole_word: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_damaged_checkpoints_are_passed_over(tmp_path: Path) -> None:
         damage(tmp_path / f"step-{step:06d}", "position.json")
     shutil.rmtree(tmp_path / "step-200000")
     assert checkpoint.newest(tmp_path) is None
+
+
+def test_of_several_missing_files_the_first_by_name_is_said(tmp_path: Path) -> None:
+    path = save(tmp_path, 10)
+    manifest = verified(path)
+    for pair in itertools.combinations(FILES[1:], 2):
+        runs.write_json(path / "manifest.json", {k: v for k, v in manifest.items() if k not in pair})
+        with pytest.raises(RunError, match=f"{pair[0]} is missing"):
+            checkpoint.load(path)
 
 
 def test_other_names_are_no_checkpoints(tmp_path: Path) -> None:

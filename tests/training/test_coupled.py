@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from luthier.engine.heads import FeatureModel
 from luthier.engine.inference import keep_features
 from luthier.methods import METHODS, learned
 from luthier.models import resolve
+from luthier.records import Row
 from luthier.tasks import TASKS
 from luthier.training import Training, TrainOptions, checkpoint, fit
 from luthier.training.events import Step
@@ -26,10 +29,16 @@ ROWS = 16
 
 
 def training(
-    folder: Path, model: Path, dropout: float, token_budget: int, method: str = "full", **options: Any
+    folder: Path,
+    model: Path,
+    dropout: float,
+    token_budget: int,
+    method: str = "full",
+    rows: Sequence[Row] = (),
+    **options: Any,
 ) -> Training:
     task = TASKS["embedding"](TASKS["embedding"].Options(max_length=64, **options), {"width": 32})
-    rows = tiny.rows_for("embedding", ROWS)
+    rows = rows or tiny.rows_for("embedding", ROWS)
     torch.manual_seed(3)
     network = task.build(resolve(str(model)), {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0})
     use_cheap_dropout(network)
@@ -64,8 +73,8 @@ def gradient(made: Training) -> tuple[float, dict[str, torch.Tensor], int]:
     """(loss, gradients, pieces) of one step over all rows, as the loop computes them."""
     trained = [p for p in made.model.parameters() if p.requires_grad]
     stepper = _Stepper(made, torch.optim.SGD(trained), trained)
-    indices = np.arange(ROWS)
-    stepper.weight = float(ROWS)
+    indices = np.arange(len(made.examples))
+    stepper.weight = float(len(indices))
     made.model.train()
     torch.manual_seed(11)
     loss = stepper._backward(indices)
@@ -139,6 +148,24 @@ def test_random_numbers_go_on_as_after_one_pass(models, tmp_path: Path) -> None:
     after = torch.rand(3)
     by_hand(kept)
     assert torch.equal(torch.rand(3), after)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_two_processes_have_the_gradient_of_one(models, tmp_path: Path, count: int) -> None:
+    """Theirs are averaged. With a single row one of them has nothing of its own."""
+    beasts = iter(tiny.BEASTS)
+    pairs = tiny.rows_for("embedding", count)
+    rows = [Row(row.id, {**row.fields, "negative": f"a {next(beasts)} in the film"}) for row in pairs]
+    loss, alone, _ = gradient(training(tmp_path, models["bert"], 0.0, 100_000, rows=rows))
+    shares = []
+    for rank in (0, 1):
+        made = training(tmp_path, models["bert"], 0.0, 100_000, rows=rows)
+        both = {"num_processes": 2, "process_index": rank, "prepare_model": lambda model: model}
+        made.accelerator = SimpleNamespace(**both)
+        own, share, _ = gradient(made)
+        assert own == pytest.approx(loss, abs=1e-6)
+        shares.append(share)
+    assert gap({name: (shares[0][name] + shares[1][name]) / 2 for name in alone}, alone) < 1e-6
 
 
 @pytest.mark.parametrize("method", ["full", "frozen"])

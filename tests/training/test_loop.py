@@ -408,6 +408,7 @@ def test_a_step_that_is_no_number_stops_before_the_update_and_names_its_rows(
             events.append(event)
             before = weights(training)
     assert [e.step for e in events if isinstance(e, Step)] == [1, 2]
+    assert (events[-1].kind, events[-1].stops) == ("not-finite", True)
     after = weights(training)
     assert all(torch.equal(after[name], before[name]) for name in after)
     rows = [int(i) for i in training.examples.taken[-1]]

@@ -24,7 +24,6 @@ from .intervals import (
 from .measures import measure
 from .paired_tests import holm, paired_p
 
-TUNED = "tuned"
 BASELINES = ("trivial", "classical", "untuned")
 TUNED = "tuned model"
 UNTUNED = "untuned model"  # what that baseline is called
