@@ -108,7 +108,7 @@ def _import(stage: kill.Stage, disk: Path) -> Command:
         maker = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(maker)
         stage.recipe(("generation", "lora"))
-        model = AutoModelForCausalLM.from_pretrained(stage.folder / "llama")
+        model = AutoModelForCausalLM.from_pretrained(stage.folder / "llama", trust_remote_code=False)
         tokens = ["<|endoftext|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "the"]
         maker.write_gguf(model, tokens, file)
     home = disk / "home"
