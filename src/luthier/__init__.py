@@ -6,7 +6,8 @@
     run.predict([{"text": "a quiet, lovely film"}])
 
 `train` and `resume` make a Run; `load` opens one; `evaluate` scores one on other data; `check` reports on data;
-`compare` puts runs side by side. Whatever stands in the way is a LuthierError.
+`compare` puts runs side by side; `audit` asks whether one treats groups alike, and `correct` mends that. Whatever
+stands in the way is a LuthierError.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .run import Recipe, Run, check, compare, evaluate, load, resume, train
+    from .run import Recipe, Run, audit, check, compare, correct, evaluate, load, resume, train
 
 __version__ = "0.1.0"
-_FROM_RUN = ("Recipe", "Run", "check", "compare", "evaluate", "load", "resume", "train")
+_FROM_RUN = ("Recipe", "Run", "audit", "check", "compare", "correct", "evaluate", "load", "resume", "train")
 __all__ = [
     "DataError",
     "InputError",
@@ -40,8 +41,10 @@ __all__ = [
     "ResourceError",
     "Run",
     "RunError",
+    "audit",
     "check",
     "compare",
+    "correct",
     "evaluate",
     "load",
     "resume",

@@ -54,6 +54,9 @@ class RunFolder:
         self.review = path / "review.jsonl"  # what people said of its answers
         self.evidence = path / "evidence.json"  # what was measured beside scores
         self.report = path / "report.html"
+        self.audit = path / "audit.json"
+        self.audit_page = path / "audit.html"
+        self.rules = path / "rules.yaml"  # what is done to answers before they are given
         self.status_file = path / "status.json"
         self.waiting: list[dict[str, Any]] = []  # events that the disk had no room for
 

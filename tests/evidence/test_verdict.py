@@ -160,3 +160,20 @@ def test_the_gravest_warnings_stand_beside_use_it():
     some = [Finding(id, "warning", id) for id in ("learning-curve", "fragile-typos", "forgot", "something-new")]
     verdict = decide(scored(), some, "macro_f1", 1)
     assert [finding.id for finding in verdict.because] == ["beats-trivial", "forgot", "fragile-typos"]
+
+
+def test_an_audits_blocker_forbids_and_its_warnings_stand_beside() -> None:
+    from luthier.evidence.verdict import with_audit
+
+    written = {"verdict": "use it", "sentence": "Fine.", "because": ["beats-trivial"], "findings": [{"id": "a"}]}
+    warning = {"id": "swap-leans", "severity": "warning", "sentence": "It leans."}
+    blocker = {"id": "swap-flips", "severity": "blocker", "sentence": "It flips."}
+    assert with_audit(written, []) == written
+    beside = with_audit(written, [warning])
+    assert (beside["verdict"], beside["because"]) == ("use it", ["beats-trivial"])
+    assert beside["findings"] == [{"id": "a"}, warning]
+    forbidden = with_audit(written, [warning, blocker])
+    assert (forbidden["verdict"], forbidden["sentence"]) == ("do not use it", "It flips.")
+    assert forbidden["because"] == ["swap-flips"] and written["verdict"] == "use it"
+    worse = with_audit({**written, "verdict": "do not use it"}, [blocker])
+    assert worse["because"] == ["beats-trivial"]

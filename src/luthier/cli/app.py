@@ -20,7 +20,7 @@ from luthier.errors import LuthierError, LuthierWarning, RunError
 from luthier.secrets import without_secrets
 from luthier.terminal.streams import prepare_streams, print_error, print_json, say
 
-from . import data, ladder, machine, models, preview, reading, review, training
+from . import audit, data, ladder, machine, models, preview, reading, review, training
 from .bundle import note_failure
 
 # What an OSError with a file's name says about the person's input, not about luthier.
@@ -81,6 +81,7 @@ app.command()(ladder.ladder)
 app.command()(reading.evaluate)
 app.command()(reading.predict)
 app.command()(reading.compare)
+app.command()(audit.audit)
 app.command()(reading.verdict)
 app.command()(review.review)
 app.command()(machine.doctor)

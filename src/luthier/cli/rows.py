@@ -272,6 +272,8 @@ def ask(tuned: Tuned, form: Form) -> int:
 
 def _said(answer: Mapping[str, Any]) -> str:
     """A prediction in words: of tags the entities, of several labels all of them."""
+    if "refused" in answer:
+        return f"(refused by a rule: {answer['refused']})"
     if "entities" in answer:
         return "; ".join(f"{one['label']}: {one['text']}" for one in answer["entities"]) or "(no entity)"
     given = answer["prediction"]

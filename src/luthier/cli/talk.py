@@ -29,6 +29,9 @@ def talk(tuned: Tuned) -> int:
             except LuthierError as error:
                 say(f"{error}")
                 continue
+            if answer["prediction"] is None:
+                say(f"(refused by a rule: {answer['refused']})")
+                continue
             print(answer["prediction"], flush=True)
             if not answer.get("ended", True):
                 say("(cut off: task.max_new_tokens)")

@@ -119,6 +119,16 @@ def decide(
     return Verdict(word, sentence, tuple([*because, *warnings][:DECIDING]), tuple(made))
 
 
+def with_audit(written: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A verdict as findings.json has it, an audit's findings added: a blocker among them forbids the model's use."""
+    out = {**written, "findings": [*written["findings"], *findings]}
+    blockers = [finding for finding in findings if finding["severity"] == "blocker"]
+    if blockers and written["verdict"] != "do not use it":
+        out["verdict"], out["sentence"] = "do not use it", blockers[0]["sentence"]
+        out["because"] = [finding["id"] for finding in blockers][:DECIDING]
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class _Against:
     """The tuned model against one baseline: how it came out, its finding, and words for the sentence.

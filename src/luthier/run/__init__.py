@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auditing import audit
+    from .correction import correct
     from .data_report import check
     from .recipe import Recipe, starter
     from .rows import preview
@@ -18,12 +20,27 @@ _HOMES = {
     "train": "start",
     "preview": "rows",
     "Run": "use",
+    "audit": "auditing",
     "check": "data_report",
     "compare": "use",
+    "correct": "correction",
     "evaluate": "use",
     "load": "use",
 }
-__all__ = ["Recipe", "Run", "check", "compare", "evaluate", "load", "preview", "resume", "starter", "train"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "audit",
+    "check",
+    "compare",
+    "correct",
+    "evaluate",
+    "load",
+    "preview",
+    "resume",
+    "starter",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from luthier.records import Answer, Finding, Row
 from luthier.runs import RunFolder
 from luthier.serve import answer_examples
 from luthier.tasks import TASKS, Task, Work
+from luthier.training.debias import Debiased, corrected, refuse_unfit
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
 from .base_model import find_base, fitted_task
@@ -262,6 +263,7 @@ class Job:
         train = self.recipe.train
         if train.label_smoothing or train.class_weights != "none":
             self.task.regularise(train.label_smoothing, train.class_weights, splits["train"])
+        refuse_unfit(train, self.task, self.method.name)
         if self.machine.device == "cpu":  # on a GPU nothing can be said of memory yet
             self.outlook = self.look_ahead(len(splits["train"]))
         self.examples = {}
@@ -413,7 +415,9 @@ class Job:
             "device": self.machine.device,
             "torch": torch.__version__,
         }
-        train = self.examples["train"]
+        rows = [*self.prepared.splits["train"], *self.replayed]
+        known = len(self.prepared.splits["train"])
+        objective, train = corrected(objective, self.model, self.task, options, self.examples["train"], rows, known)
         if not options.changes_embeddings:  # noise and worst changes have the size of a row, which a pack hides
             train = self.task.arrange(train, self.model, options.batch_size, self.budget)
         work = Training(
@@ -433,7 +437,7 @@ class Job:
             stop=self.asked_to_stop,
             before_saving=self.folder.sync_events,
             again=self.again,
-            row_ids=[row.id for row in (*self.prepared.splits["train"], *self.replayed)],
+            row_ids=[row.id for row in rows],
             head=frozenset(head_parameters(self.model, self.task.head())),
         )
         torch.manual_seed(self.recipe.seed)
@@ -453,6 +457,8 @@ class Job:
             if isinstance(event, Stopped) and event.reason == "signal":
                 raise Interrupted("stopped", signal=self.watch.asked or 2)
         self.training = False
+        if isinstance(objective, Debiased):
+            objective.close()
         if trackers is not None:
             trackers.close()
 

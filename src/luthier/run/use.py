@@ -17,6 +17,7 @@ from luthier.evidence.compare import Comparison, Contender
 from luthier.evidence.compare import compare as compare_contenders
 from luthier.evidence.score import Evaluation
 from luthier.evidence.score import evaluate as score
+from luthier.evidence.verdict import with_audit
 from luthier.files import read_json, read_jsonl, read_log
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Row
@@ -33,6 +34,7 @@ from .recipe import Recipe
 
 if TYPE_CHECKING:
     from luthier.serve import Tuned
+    from luthier.serve.rules import Rules
 
 Listener = Callable[[Event], None]
 
@@ -66,8 +68,16 @@ class Run:
 
     @property
     def verdict(self) -> dict[str, Any] | None:
-        """`{"verdict", "sentence", "because", "findings"}`; None for an unfinished run."""
-        return read_json(self.folder.findings) if self.folder.findings.is_file() else None
+        """`{"verdict", "sentence", "because", "findings"}`, an audit's among them; None for an unfinished run."""
+        if not self.folder.findings.is_file():
+            return None
+        audited = self.audited
+        return with_audit(read_json(self.folder.findings), audited["findings"] if audited else [])
+
+    @property
+    def audited(self) -> dict[str, Any] | None:
+        """What the last `audit` found; None if there was none."""
+        return read_json(self.folder.audit) if self.folder.audit.is_file() else None
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -91,9 +101,17 @@ class Run:
         from luthier.serve import Tuned
 
         self._refuse_without_model()
+        rules = self.rules()
         if dtype not in self._tuned:
             self._tuned[dtype] = Tuned.load(self.folder.model, dtype)
+        self._tuned[dtype].rules = rules
         return self._tuned[dtype]
+
+    def rules(self) -> Rules | None:
+        """What is done to answers before `predict` gives them: the run's rules.yaml, if there is one."""
+        from luthier.serve.rules import read_rules
+
+        return read_rules(self.folder.rules) if self.folder.rules.is_file() else None
 
     def predict(
         self, rows: Iterable[Mapping[str, Any] | str], progress: Callable[[int, int], None] | None = None
@@ -276,7 +294,7 @@ def contender(run: Run) -> Contender:
         quality={line["id"]: float(line["quality"]) for line in lines},
         hashes={line["id"]: line["content"] for line in lines},
         groups={line["id"]: line["group"] for line in lines if "group" in line} or None,
-        verdict=status.get("verdict") or "",
+        verdict=str((run.verdict or {}).get("verdict") or ""),
         trained_parameters=status.get("trained_parameters") or 0,
         seconds=sum(e["seconds"] for e in read_log(run.folder.events) if e.get("event") == "step"),
         peak_memory=status.get("peak_memory") or 0,

@@ -14,6 +14,7 @@ from luthier.records import Answer, Row
 from luthier.tasks import TASKS, Task, Work, make_task
 
 from .dialogs import dialog_row
+from .rules import Rules
 from .sentences import sentence_row
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Tuned:
     machine: Machine
     token_budget: int
     untuned_state: Mapping[str, Any]  # what the run chose for the model before training, to hold it against
+    rules: Rules | None = None  # what `predict` does to answers before it gives them
 
     @classmethod
     def load(cls, folder: Path, dtype: str = "auto") -> Tuned:
@@ -180,7 +182,9 @@ class Tuned:
         is missing or no text.
         """
         made = [self._row(row, number) for number, row in enumerate(rows, 1)]
-        return [line(row, answer) for row, answer in zip(made, self.answers(made, progress, asked=True))]
+        answers = self.answers(made, progress, asked=True)
+        given = answers if self.rules is None else self.rules.applied(made, answers)
+        return [line(row, answer) for row, answer in zip(made, given)]
 
     def _row(self, row: Mapping[str, Any] | str, number: int) -> Row:
         names = row if isinstance(row, Mapping) else ()

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from luthier.config import Section
 
+from .debias import DebiasOptions
 from .forgetting import ForgettingOptions, short_form
 
 
@@ -39,6 +40,12 @@ class TrainOptions(Section):
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
         "none",
         description="how much labels count in the loss; balanced: rare ones as much as common ones, or label: weight",
+    )
+    row_weights: str = Field(
+        "", description="the rows' column that says how much each counts in the loss; empty: all alike"
+    )
+    debias: DebiasOptions = Field(
+        default_factory=DebiasOptions, description="an adversary that makes the encoder unlearn what tells groups apart"
     )
     layer_decay: float = Field(
         1.0,

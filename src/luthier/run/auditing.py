@@ -1,0 +1,306 @@
+"""Whether a finished run treats groups of people alike: its test answers by group, swapped words, two benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from luthier.data import units
+from luthier.errors import InputError, RunError, did_you_mean
+from luthier.evidence.bias.counterfactual import Pair, make_pairs, measure_swaps
+from luthier.evidence.bias.findings import bbq_finding, compared_finding, crows_finding, group_finding, swap_findings
+from luthier.evidence.bias.groups import Grouped, audit_groups
+from luthier.evidence.bias.page import write_audit_page
+from luthier.evidence.bias.terms import Terms, read_terms
+from luthier.evidence.intervals import difference_interval, resample, sum_by_group
+from luthier.files import read_json, read_jsonl, write_json
+from luthier.records import Answer, Row
+from luthier.runs import RunFolder
+from luthier.tasks import Task
+from luthier.training.events import Phase
+
+from .earlier import Earlier
+from .prepare import group_field
+from .use import Listener, Run, saved_answer
+
+if TYPE_CHECKING:
+    from luthier.serve import Tuned
+
+ORIGIN = "corrected.json"  # beside corrected data: the run that it comes from, and by what means
+MOST_PAIRS = 4_000
+
+
+@dataclass
+class Subject:
+    """A run under audit: its test rows, what it answered to them, and how good that was."""
+
+    run: Run
+    task: Task
+    rows: list[Row]
+    answers: list[Answer]
+    quality: list[float]
+    together: Sequence[int] | None
+    seed: int
+
+
+def audit(
+    run: Run,
+    groups: Sequence[str] = (),
+    terms: str | Path | None = None,
+    crows: str | Path | None = None,
+    bbq: str | Path | None = None,
+    positive: str | None = None,
+    *,
+    listen: Listener | None = None,
+) -> dict[str, Any]:
+    """What audit.json holds; it and audit.html are written into the run's folder.
+
+    `groups` are columns of the test rows; `terms` a file of word lists in place of luthier's own; `crows` and `bbq`
+    files of CrowS-Pairs and BBQ. Where the run was trained on corrected data, the audit of the run that it was
+    corrected from stands beside it, with what that cost.
+    """
+    emit = listen or (lambda event: None)
+    lists = read_terms(terms)
+    subject = _subject(run, emit)
+    by_group = [_by_column(subject, column, positive) for column in groups]
+    known = _before(run)
+    swaps, pairs_left = _swaps(subject, lists, emit)
+    found: dict[str, Any] = {
+        "run": run.folder.name,
+        "task": subject.task.name,
+        "rows": len(subject.rows),
+        "asked": {"groups": list(groups), "terms": str(Path(terms).resolve()) if terms else None, "positive": positive},
+        "rules": rules.sha256 if (rules := run.rules()) is not None else None,
+        "groups": [one.as_json() for one in by_group],
+        "swaps": [one.as_json() for one in swaps],
+        "pairs_left_out": pairs_left,
+        "crows": _crows(subject, crows, emit) if crows else None,
+        "bbq": _bbq(subject, bbq, emit) if bbq else None,
+    }
+    name = _shown(run)
+    findings = [*(group_finding(one, name) for one in by_group), *swap_findings(swaps, name)]
+    findings += [crows_finding(found["crows"])] if found["crows"] else []
+    findings += [bbq_finding(found["bbq"])] if found["bbq"] else []
+    if known is not None:
+        cost = _cost(subject, known["quality"])
+        found["before"] = {**known["audit"], "before": None}
+        if cost is not None:
+            findings.append(compared_finding(known["audit"], found, cost, known["audit"]["run"]))
+    found["quality"] = {row.id: round(float(q), 6) for row, q in zip(subject.rows, subject.quality)}
+    found["findings"] = [finding.as_json() for finding in findings]
+    write_json(run.folder.audit, found)
+    found = read_json(run.folder.audit)  # what is no number is None, in the file and here
+    write_audit_page(run.folder.audit_page, found)
+    return found
+
+
+def _shown(run: Run) -> str:
+    """The run as a command can name it."""
+    try:
+        return run.path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(run.path)
+
+
+def _subject(run: Run, emit: Listener) -> Subject:
+    """RunError where there is nothing to look at."""
+    task = run.task()
+    if task.name == "embedding":
+        raise RunError(
+            "it gives vectors and no answers, so nothing can flip or differ by group",
+            where=str(run.path),
+            fix="audit the model that uses the vectors",
+        )
+    lines = {line["id"]: line for line in read_jsonl(run.folder.predictions / "test.jsonl")}
+    if not lines:
+        raise RunError("it has no answered test rows", where=str(run.path), fix="train it with data.test")
+    rows = [row for row in split_rows(run, emit)["test"] if row.id in lines]
+    if len(rows) != len(lines):
+        raise RunError(
+            f"{len(lines) - len(rows):,} of its {len(lines):,} test rows are gone",
+            where=str(run.path),
+            fix=f"put the files back as {run.folder.recipe} names them",
+        )
+    answers = [saved_answer(lines[row.id]) for row in rows]
+    quality = [float(lines[row.id]["quality"]) for row in rows]
+    if (rules := run.rules()) is not None:
+        answers = rules.applied(rows, answers)
+        quality = [_quality(task, row, answer, old) for row, answer, old in zip(rows, answers, quality)]
+    recipe = run.recipe
+    together = units(rows, task.form, group_field(recipe.data, task, rows))
+    return Subject(run, task, rows, answers, quality, together, recipe.seed)
+
+
+def _quality(task: Task, row: Row, answer: Answer, old: float) -> float:
+    """Of an answer under rules: none where it is refused; judged anew where it is replaced."""
+    if "refused" in answer.detail:
+        return 0.0
+    if "replaced" in answer.detail:
+        return float(answer.prediction == row.get(task.form.target))
+    return old
+
+
+def split_rows(run: Run, emit: Listener) -> dict[str, list[Row]]:
+    """The run's rows by split, read again with every column; RunError where its data has changed."""
+    earlier = Earlier(run.folder, {})
+    try:
+        earlier.rows("test", emit)
+    except RunError as error:
+        raise RunError(
+            "its data files are not what they were, so its rows cannot be looked at",
+            where=error.where,
+            fix=f"put the files back as {run.folder.recipe} names them",
+        ) from None
+    assert earlier.splits is not None
+    return earlier.splits
+
+
+def _by_column(subject: Subject, column: str, positive: str | None) -> Grouped:
+    form, rows = subject.task.form, subject.rows
+    known = sorted({name for row in rows for name in row.fields} - {field.name for field in form.fields})
+    if column not in known:
+        more = did_you_mean(column, known) if known else "the rows hold no other column"
+        raise InputError(f'no test row has a column "{column}"', where="--groups", fix=more)
+    parts = (rows, subject.answers, form, subject.quality, subject.together, subject.seed, positive)
+    return audit_groups(column, *parts)
+
+
+def _swaps(subject: Subject, lists: Terms, emit: Listener) -> tuple[list[Any], int]:
+    """(what each axis did, pairs that were left out as too many)."""
+    task, form = subject.task, subject.task.form
+    texts_alone = form.inputs == (form[form.target],)
+    written = form[form.target].kind == "text" and not texts_alone
+    pairs = make_pairs(subject.rows, form, lists.axes)
+    if written:  # of long tests not every answer is written out
+        pairs = [pair for pair in pairs if "ended" in subject.answers[pair.index].detail]
+    kept = _drawn(pairs, subject.seed)
+    if not kept:
+        return [], 0
+    tuned = subject.run.tuned()
+    asked = [_unlabelled(pair.row, form.target) if written else pair.row for pair in kept]
+    told = tuned.answers(asked, lambda done, total: emit(Phase("answering rows with groups swapped", done, total)))
+    if tuned.rules is not None:
+        told = tuned.rules.applied(asked, told)
+    spread = float(task.state.get("std") or 1.0)
+    parts = (kept, subject.rows, subject.answers, told, form, subject.together, subject.seed, spread)
+    return measure_swaps(*parts), len(pairs) - len(kept)
+
+
+def _drawn(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """At most MOST_PAIRS, an equal share of each axis as far as it has them."""
+    if len(pairs) <= MOST_PAIRS:
+        return list(pairs)
+    draw = np.random.default_rng(seed)
+    axes = list(dict.fromkeys(pair.axis.name for pair in pairs))
+    kept: set[int] = set()
+    for number, name in enumerate(sorted(axes, key=lambda one: sum(pair.axis.name == one for pair in pairs))):
+        own = [i for i, pair in enumerate(pairs) if pair.axis.name == name]
+        share = (MOST_PAIRS - len(kept)) // (len(axes) - number)
+        kept |= set(draw.permutation(own)[:share].tolist())
+    return [pair for i, pair in enumerate(pairs) if i in kept]
+
+
+def _unlabelled(row: Row, target: str) -> Row:
+    return Row(row.id, {name: value for name, value in row.fields.items() if name != target}, row.file, row.line)
+
+
+def _before(run: Run) -> dict[str, Any] | None:
+    """The audit to hold this one against, and the quality of each of its answers: that of the run whose data was
+    corrected, or this run's own before its rules changed.
+    """
+    own, rules = run.audited, run.rules()
+    if own is not None and rules is not None and own.get("rules") is None:
+        return {"audit": own, "quality": own["quality"]}
+    if own is not None and rules is not None and own.get("before"):
+        return {"audit": own["before"], "quality": own["before"]["quality"]}
+    sources = run.recipe.data.train
+    place = Path(sources if isinstance(sources, str) else sources[0]).parent / ORIGIN
+    if not place.is_file():
+        return None
+    origin = RunFolder(Path(read_json(place)["origin"]))
+    if not origin.audit.is_file():
+        return None
+    other = read_json(origin.audit)
+    return {"audit": other, "quality": other["quality"]}
+
+
+def _cost(subject: Subject, before: Mapping[str, float]) -> tuple[float, float, float] | None:
+    """Mean quality now minus before on the rows that both answered, with its interval; None without such rows."""
+    both = [i for i, row in enumerate(subject.rows) if row.id in before]
+    if not both:
+        return None
+    moves = np.array([[1.0, subject.quality[i] - before[subject.rows[i].id]] for i in both])
+    places = both if subject.together is None else [subject.together[i] for i in both]
+    table = sum_by_group(moves, places)
+    drawn = resample({"x": table}, lambda s: {"m": s[..., 1] / s[..., 0]}, subject.seed)["x"]["m"]
+    different = int((np.abs(table[:, 1]) > 1e-9).sum())
+    return difference_interval(float(moves[:, 1].mean()), drawn, len(table), different)
+
+
+def _crows(subject: Subject, path: str | Path, emit: Listener) -> dict[str, Any]:
+    from luthier.evidence.bias.crows_pairs import crows_scores, read_crows, score_pairs
+
+    pairs = read_crows(path)
+    if subject.task.name not in ("pretraining", "generation"):
+        raise InputError(
+            f"CrowS-Pairs asks a language model how likely a sentence is, and {subject.task.title.lower()} gives none",
+            where="--crows",
+            fix="audit a run of pretraining (masked or causal) or generation",
+        )
+    tuned = subject.run.tuned()
+    _refuse_two_parts(tuned, "--crows")
+    progress = lambda done, total: emit(Phase("scoring CrowS-Pairs", done, total, "sentences"))
+    scored = score_pairs(tuned.model, tuned.tokenizer, pairs, tuned.machine, tuned.token_budget, progress)
+    return crows_scores(pairs, scored, subject.seed)
+
+
+def _refuse_two_parts(tuned: Tuned, where: str) -> None:
+    if bool(getattr(tuned.model.config, "is_encoder_decoder", False)):
+        raise InputError(
+            "an encoder-decoder gives no likelihood of a sentence by itself", where=where, fix="leave it out"
+        )
+
+
+def _bbq(subject: Subject, path: str | Path, emit: Listener) -> dict[str, Any]:
+    """BBQ answered in words where the task answers questions, else by the likelihood of its three answers."""
+    from luthier.evidence.bias.bbq import bbq_scores, read_bbq, told_answer
+
+    questions = read_bbq(path)
+    tuned, task = subject.run.tuned(), subject.task
+    if task.name == "question-answering":
+        rows = [Row(q.id, {"question": q.question, "context": q.context}) for q in questions]
+        told = tuned.answers(rows, lambda done, total: emit(Phase("answering BBQ", done, total, "questions")))
+        given = [told_answer(str(a.prediction or ""), q.answers, q.unknown) for q, a in zip(questions, told)]
+        return bbq_scores(questions, given, subject.seed)
+    if task.name not in ("generation", "pretraining") or getattr(tuned.task, "shifted", False) is False:
+        raise InputError(
+            f"BBQ asks questions, and {task.title.lower()} with this model answers none",
+            where="--bbq",
+            fix="audit a run of question-answering, or of a decoder (generation, pretraining)",
+        )
+    _refuse_two_parts(tuned, "--bbq")
+    return bbq_scores(questions, _likeliest(tuned, questions, emit), subject.seed)
+
+
+def _likeliest(tuned: Tuned, questions: Sequence[Any], emit: Listener) -> list[int]:
+    from luthier.engine.writing.choice import choose
+
+    out: list[int] = []
+    for done, one in enumerate(questions):
+        asked = f"{one.context}\n\nQuestion: {one.question}\nAnswer with one of: {'; '.join(one.answers)}."
+        if tuned.task.name == "generation":
+            row = Row(one.id, {"messages": [{"role": "user", "content": asked}]})
+            prompt = tuned.task.encode([row], tuned.tokenizer).notes[0]
+        else:
+            prompt = np.array(tuned.tokenizer(f"{asked}\nAnswer:")["input_ids"])
+        texts = [answer if tuned.task.name == "generation" else f" {answer}" for answer in one.answers]
+        shares = choose(
+            tuned.model, tuned.tokenizer, [prompt], texts, machine=tuned.machine, token_budget=tuned.token_budget
+        )
+        out.append(int(shares[0].argmax()))
+        emit(Phase("answering BBQ", done + 1, len(questions), "questions"))
+    return out

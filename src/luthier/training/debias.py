@@ -1,0 +1,266 @@
+"""What training does so that a model does not learn by groups: rows that weigh more or less, and an adversary.
+
+`row_weights`: a column of the rows says how much each counts in the loss, which stays the weighted mean of the rows'.
+
+`debias`: a second head tries to tell a row's group from what the first one is given, and its gradient reaches the
+encoder reversed, `strength` times as large, so that the encoder unlearns what tells groups apart (Ganin et al. 2016,
+arxiv.org/abs/1505.07818). It is told the row's label, too, so that it has nothing to gain from what tells labels apart
+(Zhang et al. 2018, arxiv.org/abs/1801.07593, for equal odds). The second head is not kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from luthier.config import Section
+from luthier.errors import DataError, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from luthier.engine.batches import Batch, Examples
+    from luthier.engine.heads import HeadSpec
+    from luthier.records import Row
+    from luthier.tasks import Task
+
+    from .loop import Objective
+    from .options import TrainOptions
+
+ADVERSARY = "group_adversary"  # the attribute of a model that holds it while it trains
+HIDDEN = 64
+# How much faster than the encoder the adversary learns: it starts from nothing at the encoder's small rate, and must
+# keep up with what the encoder does. Its weights are that much smaller and count that much more.
+GAIN = 8.0
+
+
+class DebiasOptions(Section):
+    """Unlearn what tells groups apart; for classification with an encoder."""
+
+    column: str = Field("", description="the rows' column that names groups; empty: no adversary")
+    strength: float = Field(
+        1.0, gt=0, le=100, description="how strongly the adversary's gradient is reversed; more costs more score"
+    )
+
+
+def refuse_unfit(options: TrainOptions, task: Task, method: str) -> None:
+    """RecipeError where the task or the method leaves nothing that `row_weights` or `debias` could act on."""
+    if options.row_weights and (task.couples or not task.gives_outputs):
+        raise RecipeError(
+            f"train.row_weights weighs single rows, and the loss of {task.name} with this model is not made of them",
+            where="train.row_weights",
+            fix="correct the data by another means (removal, counterfactual)",
+        )
+    if not options.debias.column:
+        return
+    if task.couples or not task.gives_outputs or task.name != "classification":
+        raise RecipeError(
+            f"train.debias needs one vector a row on the way to a label, and {task.name} with this model has none",
+            where="train.debias",
+            fix="correct the data by another means (reweighting, counterfactual)",
+        )
+    if method in ("frozen", "few-shot"):
+        raise RecipeError(
+            f"train.debias changes the encoder, which {method} leaves as it is",
+            where="train.debias",
+            fix="method: lora or full",
+        )
+
+
+def row_weights(rows: Sequence[Row], column: str, known: int) -> np.ndarray:
+    """A weight a row from its column. The first `known` rows must have one; others may lack it and weigh 1.
+
+    DataError names the row whose weight is no number of at least 0.
+    """
+    out = np.ones(len(rows), dtype=np.float64)
+    for i, row in enumerate(rows):
+        value = row.get(column)
+        if value is None and i >= known:
+            continue
+        try:
+            out[i] = float(value)
+        except (TypeError, ValueError):
+            out[i] = math.nan
+        if not math.isfinite(out[i]) or out[i] < 0:
+            _no_column(rows[:known], column, "train.row_weights")
+            found = f'its "{column}" is {value!r}, expected a number of at least 0'
+            raise DataError(found, where=f"{row.file}:{row.line}".strip(":"), fix="fill in a weight; 1 is usual")
+    return out
+
+
+def row_groups(rows: Sequence[Row], column: str) -> tuple[np.ndarray, list[str]]:
+    """(a group's number a row, -100 where the column is empty; the groups' names). RecipeError with fewer than two."""
+    said = [str(row.get(column) if row.get(column) is not None else "").strip() for row in rows]
+    names = sorted({name for name in said if name})
+    if len(names) < 2:
+        _no_column(rows, column, "train.debias.column")
+        raise RecipeError(
+            f'the column "{column}" names {len(names)} group{"s" * (len(names) != 1)}, expected at least two',
+            where="train.debias.column",
+            fix="name a column whose values are groups",
+        )
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number.get(name, -100) for name in said], dtype=np.int64), names
+
+
+def _no_column(rows: Sequence[Row], column: str, where: str) -> None:
+    """RecipeError if no row has the column."""
+    known = sorted({name for row in rows for name in row.fields})
+    if column not in known:
+        raise RecipeError(f'no training row has a column "{column}"', where=where, fix=did_you_mean(column, known))
+
+
+def with_column(examples: Examples, name: str, by_row: np.ndarray) -> Examples:
+    """The examples with a number of their row's as one more column of a batch."""
+    from dataclasses import replace
+
+    return replace(examples, columns={**examples.columns, name: by_row[examples.rows]})
+
+
+class Weighted:
+    """An objective whose rows count by the batch's `row_weight`."""
+
+    couples = False
+
+    def __init__(self, inner: Objective) -> None:
+        self.inner = inner
+
+    def weights(self, examples: Examples) -> np.ndarray:
+        return self.inner.weights(examples) * np.asarray(examples.columns["row_weight"])
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.inner.forward(model, batch)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Each row's own loss, times its weight, summed."""
+        total = logits.new_zeros(())
+        for i, weight in enumerate(batch["row_weight"].to(logits)):
+            row = {name: value[i : i + 1] for name, value in batch.items()}
+            total = total + weight * self.inner.loss(logits[i : i + 1], row)
+        return total
+
+
+class Debiased:
+    """An objective with an adversary on what the task's head is given. `close` takes it off the model again."""
+
+    couples = False
+
+    def __init__(self, inner: Objective, model: nn.Module, head: HeadSpec, groups: int, strength: float) -> None:
+        self.inner, self.model, self.strength = inner, model, strength
+        layer = _last_layer(model, head)
+        self.given: list[Tensor] = []
+        self._hook = layer.register_forward_pre_hook(self._catch)
+        self.outputs = head.outputs
+        width = layer.in_features + head.outputs
+        model.add_module(ADVERSARY, _adversary(width, groups).to(next(layer.parameters()).device))
+
+    def _catch(self, module: nn.Module, given: tuple[Any, ...]) -> None:
+        if module.training:
+            self.given = [given[0]]
+
+    def weights(self, examples: Examples) -> np.ndarray:
+        return self.inner.weights(examples)
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.inner.forward(model, batch)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The task's loss in number; the adversary's in gradient, too."""
+        import torch
+        from torch.nn.functional import cross_entropy, layer_norm
+
+        loss = self.inner.loss(logits, batch)
+        if not self.given or not torch.is_grad_enabled():
+            return loss
+        (vectors,) = self.given
+        self.given = []
+        adversary: Any = getattr(self.model, ADVERSARY)
+        with torch.autocast(vectors.device.type, enabled=False):
+            known = self._labels(batch["labels"]).to(vectors.device)
+            hidden = layer_norm(_reversed(vectors.float(), self.strength), vectors.shape[1:])
+            told = adversary(torch.cat([hidden, known], 1))
+            against = cross_entropy(told, batch["group"], ignore_index=-100, reduction="sum")
+        return loss + against - against.detach()
+
+    def _labels(self, due: Tensor) -> Tensor:
+        """rows x outputs: 1 at a row's label or labels; a number as it is."""
+        from torch.nn.functional import one_hot
+
+        if due.is_floating_point():
+            return due.float().view(len(due), self.outputs)
+        return one_hot(due.clamp(min=0), self.outputs).float()
+
+    def close(self) -> None:
+        self._hook.remove()
+        delattr(self.model, ADVERSARY)
+
+
+def _last_layer(model: nn.Module, head: HeadSpec) -> nn.Linear:
+    """The linear layer of the head that gives the logits."""
+    from torch import nn
+
+    from luthier.engine.heads import lies_in
+
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and lies_in(name, head.modules)
+        and module.out_features == head.outputs
+        and any(p.requires_grad for p in module.parameters())
+    ]
+    if not found:
+        raise RecipeError(
+            "this model's head has no linear layer that an adversary could stand beside",
+            where="train.debias",
+            fix="take another model, or correct the data by another means",
+        )
+    return found[-1]
+
+
+def _adversary(width: int, groups: int) -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Fast(nn.Linear):
+        """A linear layer whose output moves GAIN times as far for the same step of its weights."""
+
+        def forward(self, given: Tensor) -> Tensor:
+            return GAIN * super().forward(given)
+
+    made = nn.Sequential(Fast(width, HIDDEN), nn.ReLU(), Fast(HIDDEN, groups))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.div_(GAIN)
+    return made
+
+
+def _reversed(vectors: Tensor, strength: float) -> Tensor:
+    """The vectors, whose gradient goes on `-strength` times."""
+    return vectors.detach() * (1 + strength) - vectors * strength
+
+
+def corrected(
+    objective: Objective,
+    model: nn.Module,
+    task: Task,
+    options: TrainOptions,
+    examples: Examples,
+    rows: Sequence[Row],
+    known: int,
+) -> tuple[Objective, Examples]:
+    """The objective and the examples under `row_weights` and `debias`; `rows` as `examples.rows` counts them, of which
+    the first `known` are the run's own.
+    """
+    if options.row_weights:
+        examples = with_column(examples, "row_weight", row_weights(rows, options.row_weights, known))
+        objective = Weighted(objective)
+    if options.debias.column:
+        numbers, names = row_groups(rows, options.debias.column)
+        examples = with_column(examples, "group", numbers)
+        objective = Debiased(objective, model, task.head(), len(names), options.debias.strength)
+    return objective, examples

@@ -1,0 +1,166 @@
+"""An audit of a run, what corrects what it finds, and the corrected run beside it: on a planted correlation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bias_cases
+import luthier
+from luthier.cli import main
+from luthier.errors import InputError, RunError
+from luthier.files import read_json, read_jsonl
+from luthier.run import audit, correct
+
+TRAIN = {"epochs": 5, "early_stopping_patience": 0}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "terms.yaml").write_text(bias_cases.TERMS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def biased(place: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> luthier.Run:
+    """A run on rows in which a person's name goes with the label in 80 of 100, audited. Read only."""
+    data = bias_cases.write(place / "rows.jsonl", bias_cases.planted(800))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUTHIER_HOME", str(tmp_path_factory.mktemp("audit-home")))
+        patch.setattr("luthier.run.prove.write_report", lambda path, content: path.write_text("<html>"))
+        run = luthier.train(bias_cases.recipe(models["bert"], data, **TRAIN), out=place / "biased")
+        audit(run, ["who"], place / "terms.yaml")
+    return run
+
+
+def finding(found: dict[str, Any], id: str) -> dict[str, Any]:
+    return next(one for one in found["findings"] if one["id"] == id)
+
+
+def test_the_planted_correlation_is_found(biased: luthier.Run) -> None:
+    found = biased.audited
+    assert found is not None
+    flips = finding(found, "swap-flips")
+    assert flips["severity"] == "blocker" and flips["numbers"]["flips"] > 0.1
+    lean = flips["numbers"]["leaning"]
+    assert (lean["label"] == "negative") == (lean["shift"] > 0)  # from female to male, bad is likelier
+    assert len(flips["rows"]) > 10 and "--correct counterfactual" in flips["remedy"]
+    gap = finding(found, "group-gap")
+    assert gap["numbers"]["groups"].keys() == {"female", "male"}
+    assert biased.verdict is not None and biased.verdict["verdict"] == "do not use it"
+    page = biased.folder.audit_page.read_text()
+    assert "Swapped groups" in page and "Answers that changed" in page and "<script" not in page
+
+
+def test_rows_without_the_correlation_raise_nothing(place: Path, models: dict[str, Path]) -> None:
+    """The healthy twin: names that say nothing. What flips still is by noise, and leans no way that counts."""
+    data = bias_cases.write(place / "even.jsonl", bias_cases.planted(800, share=0.5))
+    run = luthier.train(bias_cases.recipe(models["bert"], data, **TRAIN), out=place / "even")
+    before = run.verdict
+    found = audit(run, ["who"], place / "terms.yaml")
+    assert [one for one in found["findings"] if one["severity"] == "blocker"] == []
+    assert finding(found, "groups-even")
+    assert before is not None and run.verdict is not None and run.verdict["verdict"] == before["verdict"]
+
+
+@pytest.mark.parametrize("means", ["reweighting", "removal", "counterfactual", "adversarial"])
+def test_each_correction_lowers_the_flip_rate_and_tells_its_cost(
+    means: str, biased: luthier.Run, place: Path, tmp_path: Path
+) -> None:
+    written = correct(biased, means, out=tmp_path / "corrected")
+    assert written["next"][0] == f"luthier train {tmp_path / 'corrected' / 'recipe.yaml'}"
+    test = {row["id"]: row["text"] for row in read_jsonl(tmp_path / "corrected" / "test.jsonl")}
+    kept = {row["id"] for row in read_jsonl(biased.folder.predictions / "test.jsonl")}
+    assert set(test) == kept
+    longer = ["train.epochs=12"] if means == "removal" else []  # of the rows two in five are left
+    run = luthier.train(tmp_path / "corrected" / "recipe.yaml", out=tmp_path / "run", overrides=longer)
+    assert {row["id"] for row in read_jsonl(run.folder.predictions / "test.jsonl")} == kept
+    found = audit(run, ["who"], place / "terms.yaml")
+    compared = finding(found, "audit-compared")
+    assert compared["severity"] == "note", compared["sentence"]
+    assert compared["numbers"]["flips"] < 0.75 * compared["numbers"]["flips_before"]
+    mean, low, high = compared["numbers"]["quality_change"]
+    assert low <= mean <= high and "mean quality of an answer changed by" in compared["sentence"]
+    scores = [one.evaluation["scores"]["accuracy"] for one in (biased, run) if one.evaluation]
+    assert mean == pytest.approx(scores[1] - scores[0], abs=1e-6)
+    assert scores[1] > 0.7  # it learned something, and did not lower its flips by answering alike whatever is asked
+    assert "Before: biased" in run.folder.audit_page.read_text()
+    tensors = [path for path in run.folder.model.rglob("*.safetensors") if b"group_adversary" in path.read_bytes()]
+    assert tensors == []
+
+
+def test_a_filter_is_drafted_and_applied(biased: luthier.Run, place: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "biased"
+    shutil.copytree(biased.path, copy)
+    run = luthier.run.load(copy)
+    written = correct(run, "filter", out=tmp_path / "rules")
+    before = read_json(run.folder.audit)["swaps"][0]["flips"]
+    assert written["next"][0].startswith("cp ")
+    shutil.copy(tmp_path / "rules" / "rules.yaml", run.folder.rules)
+    found = audit(run, ["who"], place / "terms.yaml")
+    assert found["swaps"][0]["flips"] < before
+    assert finding(found, "audit-compared")["numbers"]["quality_change"][0] < 0
+    told = run.predict([{"text": "anna is the film of"}, {"text": "the film is of a house"}])
+    assert {line["prediction"] for line in told[1:]} <= {"negative", "positive"}
+    run.folder.rules.write_text("rules:\n- {in: input, words: [anna], then: refuse}\n")
+    refused, plain = run.predict([{"text": "anna is lovely"}, {"text": "ben is lovely"}])
+    assert refused["prediction"] is None and refused["refused"] == "rule 1" and "probabilities" not in refused
+    assert plain["prediction"] in ("negative", "positive")
+
+
+def test_the_threshold_of_a_drafted_rule() -> None:
+    """The lowest confidence that leaves half of the flips; where refusals would flip as often, all are refused."""
+    from luthier.run.correction import _threshold
+
+    pairs = [(0.6, 0.6, True)] * 4 + [(0.9, 0.9, False)] * 16
+    below, left, refused = _threshold(pairs)
+    assert 0.6 < below < 0.61 and (left, refused) == (0.0, pytest.approx(0.2))
+    assert _threshold([(0.6, 0.9, True), (0.9, 0.6, True)]) == (0.0, 0.0, 1.0)
+
+
+def test_what_cannot_be_audited_is_refused(biased: luthier.Run, place: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='column "hwo"') as error:
+        audit(biased, ["hwo"], place / "terms.yaml")
+    assert '"who"' in error.value.fix
+    crows = tmp_path / "crows.csv"
+    crows.write_text("sent_more,sent_less,stereo_antistereo,bias_type\na,b,stereo,x\n")
+    with pytest.raises(InputError, match="CrowS-Pairs asks a language model"):
+        audit(biased, crows=crows)
+    with pytest.raises(InputError, match="there already"):
+        correct(biased, "removal", out=place)
+    copy = tmp_path / "gone"
+    shutil.copytree(biased.path, copy)
+    (copy / "predictions" / "test.jsonl").unlink()
+    with pytest.raises(RunError, match="no answered test rows"):
+        audit(luthier.run.load(copy))
+
+
+def test_on_the_command_line(
+    biased: luthier.Run,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "run"
+    shutil.copytree(biased.path, copy)
+    terms = str(place / "terms.yaml")
+    assert main(["audit", "run", "--groups", "who", "--terms", terms]) == 0
+    said = capsys.readouterr().out
+    assert "groups swapped" in said and "by who" in said and "page: " in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert main(["audit", "run", "--groups", "who", "--terms", terms, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["swaps"][0]["axis"] == "people"
+    assert main(["audit", "run", "--correct", "removal"]) == 0
+    assert "luthier train corrected-removal/recipe.yaml" in capsys.readouterr().out
+    assert main(["audit", "run", "--correct", "remove"]) == 2
+    assert 'Did you mean "removal"' in capsys.readouterr().err
+    assert main(["audit", "run", "--out", "x"]) == 2
+    capsys.readouterr()
+    assert main(["verdict", "run"]) == 1
