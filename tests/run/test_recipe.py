@@ -58,7 +58,7 @@ TEXTS = {
 def small(task: str, method: str) -> str:
     """A recipe with no more than it needs: quicker to read."""
     blocks = f"task:\n  name: {task}\ndata:\n  train: a.csv\nmethod:\n  name: {method}\ntrain:\n  epochs: 3\n"
-    blocks += "ladder:\n  methods: [lora]\n"
+    blocks += "evidence:\n  variety: true\nladder:\n  methods: [lora]\n"
     return f"model: minilm\n{blocks}"
 
 

@@ -40,18 +40,11 @@ DECIDING = 3  # findings shown beside the word
 WRONG_LABELS = 0.1  # share of labels that look wrong, at the least, beyond which scores say little
 # Warnings in the order in which they matter to somebody who has to decide; what is not named comes last.
 GRAVEST = (
-    *(
-        "leakage",
-        "leakage-choices",
-        "leakage-validation",
-        "label-errors",
-        "label-in-text",
-        "counterfactual",
-        "group-gap",
-    ),
-    *("stereotypes", "diverged", "learned-nothing", "overfit", "underfit", "forgot", "forgot-general", "memorised"),
-    *("often-wrong", "cut-off", "overconfident", "underconfident", "alarm", "judged", "worse-than-previous"),
-    *("fragile", "test-set-reused", "no-validation-split", "benchmark-overlap", "learning-curve"),
+    *("leakage", "leakage-choices", "leakage-validation", "label-errors", "label-in-text", "swap", "group-gap"),
+    *("stereotypes", "bbq", "diverged", "learned-nothing", "overfit", "underfit", "forgot", "forgot-general"),
+    *("memorised", "often-wrong", "cut-off", "overconfident", "underconfident", "alarm", "judged"),
+    *("worse-than-previous", "fragile", "test-set-reused", "no-validation-split", "benchmark-overlap"),
+    *("learning-curve",),
 )
 MOST_ROWS = 100_000  # more test rows than this are not advised
 OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
