@@ -16,6 +16,9 @@ class EvidenceOptions(Section):
     robustness: int = Field(
         200, ge=0, le=100_000, description="test rows that are asked again, written a little differently; 0 for none"
     )
+    swaps: int = Field(
+        400, ge=0, le=100_000, description="test rows asked again with the groups in them swapped; 0 for none"
+    )
     general: bool = Field(
         True, description="everyday sentences before and after tuning: is general language forgotten?"
     )

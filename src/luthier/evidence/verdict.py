@@ -114,7 +114,8 @@ def decide(
 
 def with_audit(written: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A verdict as findings.json has it, an audit's findings added: a blocker among them forbids the model's use."""
-    out = {**written, "findings": [*written["findings"], *findings]}
+    again = {finding["id"] for finding in findings}  # an audit looks at more rows than a run's own swaps
+    out = {**written, "findings": [*(one for one in written["findings"] if one["id"] not in again), *findings]}
     blockers = [finding for finding in findings if finding["severity"] == "blocker"]
     if blockers and written["verdict"] != "do not use it":
         out["verdict"], out["sentence"] = "do not use it", blockers[0]["sentence"]

@@ -11,7 +11,6 @@ import numpy as np
 
 from luthier.data import units
 from luthier.errors import InputError, RunError, did_you_mean
-from luthier.evidence.bias.counterfactual import Pair, make_pairs, measure_swaps
 from luthier.evidence.bias.findings import bbq_finding, compared_finding, crows_finding, group_finding, swap_findings
 from luthier.evidence.bias.groups import Grouped, audit_groups
 from luthier.evidence.bias.page import write_audit_page
@@ -25,6 +24,7 @@ from luthier.training.events import Phase
 
 from .earlier import Earlier
 from .prepare import group_field
+from .swaps import WHAT, Asked, swap
 from .use import Listener, Run, saved_answer
 
 if TYPE_CHECKING:
@@ -171,41 +171,14 @@ def _by_column(subject: Subject, column: str, positive: str | None) -> Grouped:
 
 def _swaps(subject: Subject, lists: Terms, emit: Listener) -> tuple[list[Any], int]:
     """(what each axis did, pairs that were left out as too many)."""
-    task, form = subject.task, subject.task.form
-    texts_alone = form.inputs == (form[form.target],)
-    written = form[form.target].kind == "text" and not texts_alone
-    pairs = make_pairs(subject.rows, form, lists.axes)
-    if written:  # of long tests not every answer is written out
-        pairs = [pair for pair in pairs if "ended" in subject.answers[pair.index].detail]
-    kept = _drawn(pairs, subject.seed)
-    if not kept:
-        return [], 0
-    tuned = subject.run.tuned()
-    asked = [_unlabelled(pair.row, form.target) if written else pair.row for pair in kept]
-    told = tuned.answers(asked, lambda done, total: emit(Phase("answering rows with groups swapped", done, total)))
-    if tuned.rules is not None:
-        told = tuned.rules.applied(asked, told)
-    spread = float(task.state.get("std") or 1.0)
-    parts = (kept, subject.rows, subject.answers, told, form, subject.together, subject.seed, spread)
-    return measure_swaps(*parts), len(pairs) - len(kept)
+    asked = Asked(subject.task, subject.rows, subject.answers, subject.together, subject.seed)
 
+    def predict(rows: Sequence[Row]) -> Sequence[Answer]:
+        tuned = subject.run.tuned()
+        told = tuned.answers(rows, lambda done, total: emit(Phase(WHAT, done, total)))
+        return told if tuned.rules is None else tuned.rules.applied(rows, told)
 
-def _drawn(pairs: Sequence[Pair], seed: int) -> list[Pair]:
-    """At most MOST_PAIRS, an equal share of each axis as far as it has them."""
-    if len(pairs) <= MOST_PAIRS:
-        return list(pairs)
-    draw = np.random.default_rng(seed)
-    axes = list(dict.fromkeys(pair.axis.name for pair in pairs))
-    kept: set[int] = set()
-    for number, name in enumerate(sorted(axes, key=lambda one: sum(pair.axis.name == one for pair in pairs))):
-        own = [i for i, pair in enumerate(pairs) if pair.axis.name == name]
-        share = (MOST_PAIRS - len(kept)) // (len(axes) - number)
-        kept |= set(draw.permutation(own)[:share].tolist())
-    return [pair for i, pair in enumerate(pairs) if i in kept]
-
-
-def _unlabelled(row: Row, target: str) -> Row:
-    return Row(row.id, {name: value for name, value in row.fields.items() if name != target}, row.file, row.line)
+    return swap(asked, lists, predict, MOST_PAIRS)
 
 
 def _before(run: Run) -> dict[str, Any] | None:

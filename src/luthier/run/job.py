@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from luthier.engine.batches import Examples
     from luthier.engine.device import Machine
+    from luthier.evidence.bias.counterfactual import Swapped
     from luthier.evidence.general import State
     from luthier.evidence.robustness import Robustness
     from luthier.models import Source
@@ -572,6 +573,7 @@ class Job:
         after = self.general_state() if self.general is not None else None
         if self.general is not None and after is not None:
             proof.general = change(self.general, after, self.recipe.seed)
+        proof.swaps = self.look_at_groups(answers.get("test", []))
         proof.robustness = self.look_at_robustness(answers.get("test", []))
         proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
         verdict = prove(proof, home(), self.emit)
@@ -605,18 +607,33 @@ class Job:
         return general_state(self.model, self.tokenizer, self.machine, self.source.kind)
 
     def look_at_robustness(self, answers: Sequence[Answer]) -> Robustness | None:
-        from luthier.serve import answer_rows
-
         from .robustness import look_at_robustness
-
-        def predict(rows: Sequence[Row]) -> Sequence[Answer]:
-            return answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.budget)
 
         test = self.prepared.splits["test"]
         most = self.recipe.evidence.robustness
-        return look_at_robustness(
-            self.task, test, answers, predict, self._units(test), most, self.recipe.seed, self.emit
-        )
+        parts = (self.task, test, answers, self.predict, self._units(test), most, self.recipe.seed, self.emit)
+        return look_at_robustness(*parts)
+
+    def look_at_groups(self, answers: Sequence[Answer]) -> list[Swapped]:
+        """Whether answers change where the groups in texts are swapped; of answers that are written out, few."""
+        from luthier.evidence.bias.terms import read_terms
+
+        from .robustness import WRITTEN
+        from .swaps import WHAT, Asked, swap
+
+        most, test = self.recipe.evidence.swaps, self.prepared.splits["test"]
+        most = min(most, WRITTEN) if self.task.speaks else most
+        if not most or not answers or self.task.name in ("embedding", "pretraining"):
+            return []
+        self.emit(Phase(WHAT))
+        asked = Asked(self.task, test, answers, self._units(test), self.recipe.seed)
+        return swap(asked, read_terms(None), lambda rows: self.task.settle(rows, self.predict(rows)), most)[0]
+
+    def predict(self, rows: Sequence[Row]) -> Sequence[Answer]:
+        """The tuned model's answers to other rows, before `settle`."""
+        from luthier.serve import answer_rows
+
+        return answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.budget)
 
     def what_was_kept(self) -> list[Finding]:
         """For a run that goes on from another: what was added, and what became of the old test rows."""

@@ -12,6 +12,8 @@ from luthier.config import dump
 from luthier.data import units
 from luthier.errors import LuthierError
 from luthier.evidence.baselines import baseline_names, classical, trivial
+from luthier.evidence.bias.counterfactual import Swapped
+from luthier.evidence.bias.findings import swap_findings
 from luthier.evidence.calibration import Calibration, calibrate, calibration_finding, cooled, temperature
 from luthier.evidence.card import card
 from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
@@ -64,6 +66,7 @@ class Proof:
     findings: list[Finding] = field(default_factory=list)  # what else is known of the run
     forecast_memory: int = 0
     robustness: Robustness | None = None
+    swaps: Sequence[Swapped] = ()
     general: Change | None = None
     rivals: dict[str, list[Answer]] = field(default_factory=dict)  # to the test rows, once they are scored
     went_on: bool = False  # from an earlier run of this task, whose model is what "untuned" means
@@ -126,6 +129,9 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     if proof.method.trains:
         findings += _fit_findings(proof, points, kept, evaluations.get("validation"))
     measured: dict[str, Any] = {}
+    if proof.swaps:
+        measured["swaps"] = [one.as_json() for one in proof.swaps]
+        findings += swap_findings(proof.swaps, folder.name)
     if proof.general is not None:
         measured["general_language"] = proof.general.as_json()
         findings.append(proof.general.finding())

@@ -66,7 +66,7 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
     """A note that names what the recipe switched off."""
     names = {"label_errors": "label errors", "learning_curve": "the learning curve", "variety": "variety"}
     off = [words for key, words in names.items() if not getattr(options, key)]
-    off += ["robustness"] * (not options.robustness)
+    off += ["robustness"] * (not options.robustness) + ["swapped groups"] * (not options.swaps)
     off += ["general language"] * (not options.general)
     if not off:
         return []
