@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
-from luthier.data import units
 from luthier.engine.ranks import ALONE, Ranks
-from luthier.errors import Interrupted, LuthierError, RunError
+from luthier.errors import Interrupted
 from luthier.evidence.measures import measure
-from luthier.files import json_text, publish, read_jsonl, write_json, write_jsonl, write_text
+from luthier.files import json_text, publish, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Finding, Row
@@ -24,12 +23,14 @@ from luthier.training.debias import Debiased, corrected, refuse_unfit
 from luthier.training.events import Event, Phase, Saved, Started, Step, Stopped
 
 from .base_model import find_base, fitted_task
-from .earlier import Earlier, added_finding, keep_apart, replayed
-from .prepare import Prepared, group_field, prepare, refuse_errors, split_lines
+from .earlier import Earlier, keep_apart
+from .forgetting import keep_what_it_knows, old_rows
+from .looks import Looks
+from .prepare import Prepared, prepare, refuse_errors, split_lines
 from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe
 from .signals import Watch
-from .use import saved_answer
+from .soundness import require_benchmarks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
     from luthier.engine.batches import Examples
     from luthier.engine.device import Machine
-    from luthier.evidence.bias.counterfactual import Swapped
-    from luthier.evidence.general import State
-    from luthier.evidence.robustness import Robustness
     from luthier.models import Source
 
     from .forecast import Outlook
@@ -61,7 +59,6 @@ class Job:
     untuned_state: dict[str, Any]  # what was chosen for the untuned model, as `task.state` is for the tuned one
     trained_parameters = 0
     parameters = 0
-    general: State | None = None  # what the untuned model makes of everyday texts
     begun_from: Earlier | None = None  # the run whose model this one begins with
     earlier: Earlier | None = None  # the same, if it goes on with the same task
     replayed: Sequence[Row] = ()  # old rows among the training examples
@@ -83,6 +80,7 @@ class Job:
         self.listen = listen if listen and ranks.main else (lambda event: None)
         self.step = 0
         self.training = False
+        self.looks = Looks(self)
         self.begun_with = 0  # bytes held before the rows were read
         self.outlook: Outlook | None = None
 
@@ -159,26 +157,8 @@ class Job:
         write_json(self.folder.data, self.prepared.as_json())
         refuse_errors(self.prepared)
         write_jsonl(self.folder.splits, split_lines(self.prepared))
-        forgetting = self.recipe.train.forgetting
-        if forgetting.method == "none":
-            return
-        if self.earlier is None:
-            raise RunError(
-                "it keeps a model from forgetting what an earlier run taught it, and `model` is no run of this task",
-                where="train.forgetting",
-                fix="name the earlier run's folder as model, or leave train.forgetting out",
-            )
-        if forgetting.method == "distill" and not self.task.gives_outputs:
-            raise RunError(
-                "distill keeps a model's outputs, and those of a language model are too many to keep",
-                where="train.forgetting",
-                fix="set train.forgetting: replay, or ewc",
-            )
-        if forgetting.method == "replay":
-            old = self.earlier.rows("train", self.emit)
-            splits = self.prepared.splits
-            group_by, share = self.recipe.data.group_by, forgetting.share
-            self.replayed = replayed(old, splits, self.task, group_by, share, self.recipe.seed)
+        self.replayed = old_rows(self)
+        require_benchmarks(self.recipe.evidence, self.base)
 
     def find_machine(self) -> None:
         from luthier.engine.device import find_machine, keep_memory
@@ -377,7 +357,7 @@ class Job:
 
     def answer_untuned(self) -> list[Answer]:
         """What the model answers before training, its threshold chosen on validation as the tuned model's will be."""
-        self.general = self.general_state()
+        self.looks.before()
         shadow = self.task.untuned()
         rows = self.prepared.splits
         if rows["validation"]:
@@ -406,7 +386,7 @@ class Job:
         from luthier.training.trackers import Trackers
 
         options = self.recipe.train
-        objective, pull = self.keep_what_it_knows()
+        objective, pull = keep_what_it_knows(self)
         fixed = {
             "recipe": fingerprint(self.recipe),
             "data": sorted(str(f["sha256"]) for f in self.prepared.files),
@@ -469,35 +449,6 @@ class Job:
             self.watch.hear(asked)
         return self.watch.asked is not None
 
-    def keep_what_it_knows(self) -> tuple[Any, Any]:
-        """The objective and the pull on gradients that `train.forgetting` asks for."""
-        from luthier.training.forgetting import Distilled, Elastic, with_teacher
-
-        options = self.recipe.train.forgetting
-        train = self.examples["train"]
-        if options.method == "distill":
-            progress = self.progress("outputs of the starting model")
-            taught = with_teacher(self.model, self.task, train, self.machine, self.budget, progress)
-            self.examples["train"] = taught
-            old = len(self.earlier.state.get("labels", ())) if self.earlier else 0
-            return Distilled(self.task, options.weight, old or self.task.head().outputs), None
-        if options.method == "ewc":
-            assert self.earlier is not None
-            rows = self.earlier.rows("train", self.emit)
-            self.emit(Phase(f"encoding the rows of {self.earlier.name}", 0, len(rows)))
-            old_examples = self.task.encode(rows, self.tokenizer)
-            progress = self.progress("importance of weights")
-            return self.task, Elastic.measure(
-                self.model,
-                self.task,
-                old_examples,
-                self.machine,
-                options,
-                self.recipe.seed,
-                progress,
-            )
-        return self.task, None
-
     def answer(self) -> dict[str, list[Answer]]:
         """The tuned model's answers: validation first, on which thresholds are chosen, then test, once."""
         out = {}
@@ -545,13 +496,12 @@ class Job:
 
     def prove(self, answers: dict[str, list[Answer]], untuned: list[Answer]) -> None:
         from luthier.engine.device import peak_memory
-        from luthier.evidence.general import change
         from luthier.models import home
 
         from .prove import Proof, prove
 
         self.folder.sync_events()  # what is proved is read from it
-        self.look_at_data()
+        self.looks.at_data()
         peak = peak_memory()
         proof = Proof(
             self.recipe,
@@ -570,12 +520,7 @@ class Job:
             forecast_memory=self.outlook.forecast.total if self.outlook is not None else 0,
             went_on=self.earlier is not None,
         )
-        after = self.general_state() if self.general is not None else None
-        if self.general is not None and after is not None:
-            proof.general = change(self.general, after, self.recipe.seed)
-        proof.swaps = self.look_at_groups(answers.get("test", []))
-        proof.robustness = self.look_at_robustness(answers.get("test", []))
-        proof.findings += [*self.what_was_kept(), *self.what_was_gained(answers.get("test", []))]
+        self.looks.after(proof, answers.get("test", []))
         verdict = prove(proof, home(), self.emit)
         peak = peak_memory()  # with the report
         self.folder.add_event({"event": "end", "step": self.step, "verdict": verdict.word, "peak_memory": peak})
@@ -589,90 +534,6 @@ class Job:
             trained_parameters=self.trained_parameters,
             parameters=self.parameters,
         )
-
-    def look_at_data(self) -> None:
-        """Whether labels can be believed, whether rows are enough and varied: into findings and data.json."""
-        from .soundness import look_at_data
-
-        parts = (self.prepared, self.task, self.recipe, self.base, self.emit)
-        self.prepared.facts["soundness"] = look_at_data(*parts)
-        write_json(self.folder.data, self.prepared.as_json())
-
-    def general_state(self) -> State | None:
-        """What the model makes of everyday texts, where tuning may change that."""
-        from .general import general_state
-
-        if not self.recipe.evidence.general or not self.method.trains or self.method.name in ("frozen", "soft-prompt"):
-            return None
-        return general_state(self.model, self.tokenizer, self.machine, self.source.kind)
-
-    def look_at_robustness(self, answers: Sequence[Answer]) -> Robustness | None:
-        from .robustness import look_at_robustness
-
-        test = self.prepared.splits["test"]
-        most = self.recipe.evidence.robustness
-        parts = (self.task, test, answers, self.predict, self._units(test), most, self.recipe.seed, self.emit)
-        return look_at_robustness(*parts)
-
-    def look_at_groups(self, answers: Sequence[Answer]) -> list[Swapped]:
-        """Whether answers change where the groups in texts are swapped; of answers that are written out, few."""
-        from luthier.evidence.bias.terms import read_terms
-
-        from .robustness import WRITTEN
-        from .swaps import WHAT, Asked, swap
-
-        most, test = self.recipe.evidence.swaps, self.prepared.splits["test"]
-        most = min(most, WRITTEN) if self.task.speaks else most
-        if not most or not answers or self.task.name in ("embedding", "pretraining"):
-            return []
-        self.emit(Phase(WHAT))
-        asked = Asked(self.task, test, answers, self._units(test), self.recipe.seed)
-        return swap(asked, read_terms(None), lambda rows: self.task.settle(rows, self.predict(rows)), most)[0]
-
-    def predict(self, rows: Sequence[Row]) -> Sequence[Answer]:
-        """The tuned model's answers to other rows, before `settle`."""
-        from luthier.serve import answer_rows
-
-        return answer_rows(self.task, self.model, self.tokenizer, rows, self.machine, self.budget)
-
-    def what_was_kept(self) -> list[Finding]:
-        """For a run that goes on from another: what was added, and what became of the old test rows."""
-        from luthier.evidence.forgetting import forgetting_finding, measure_forgetting
-        from luthier.serve import answer_rows
-
-        if self.earlier is None:
-            return []
-        try:
-            old, test = (self.earlier.rows(name, self.emit) for name in ("train", "test"))
-        except LuthierError as error:
-            said = f"What it has forgotten cannot be told: {error.found}."
-            told = any(finding.id == "old-rows-gone" for finding in self.prepared.findings)
-            return [] if told else [Finding("old-rows-gone", "warning", said)]
-        new = self.prepared.splits["train"]
-        findings = [added_finding(self.earlier, self.task, old, new, len(self.replayed))]
-        if test:
-            before = self.earlier.answers(test, self.emit)
-            progress = self.progress("answering the old test rows")
-            raw = answer_rows(self.task, self.model, self.tokenizer, test, self.machine, self.budget, progress)
-            found = measure_forgetting(
-                self.task, test, before, self.task.settle(test, raw), self._units(test), self.recipe.seed
-            )
-            findings += [forgetting_finding(found, self.earlier.name)] if found else []
-        return findings
-
-    def _units(self, rows: Sequence[Row]) -> Sequence[int] | None:
-        return units(rows, self.task.form, group_field(self.recipe.data, self.task, rows))
-
-    def what_was_gained(self, answers: Sequence[Answer]) -> list[Finding]:
-        """What the made rows brought: this run and the one without them on the same test rows."""
-        from luthier.evidence.augmentation import augmentation_finding
-
-        if self.without is None:
-            return []
-        rows = self.prepared.splits["test"]
-        before = {line["id"]: saved_answer(line) for line in read_jsonl(self.without.predictions / "test.jsonl")}
-        others = [before[row.id] for row in rows]
-        return [augmentation_finding(self.task, rows, answers, others, self._units(rows), self.recipe.seed)]
 
 
 def watched(task: Task, scores: Mapping[str, float]) -> float:

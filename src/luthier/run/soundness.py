@@ -74,6 +74,12 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
     return [Finding("not-looked-at", "note", said, remedy="Take the keys out of `evidence` to look at them.")]
 
 
+def require_benchmarks(options: EvidenceOptions, base: Path) -> None:
+    """DataError where a file that the recipe names is not there: better told before training than after it."""
+    for name in options.benchmarks:
+        _file(name, base)
+
+
 def _file(name: str, base: Path) -> Path:
     path = base / name
     if not path.is_file():
