@@ -265,7 +265,9 @@ def _put_in(twin: str) -> Iterator[None]:
     as_it_is: Callable[..., str] = lambda text, **how: text
     environment = job.environment
     patches = {
-        "environment-written-whole": mock.patch.object(job, "environment", lambda m: environment(m) | dict(os.environ)),
+        "environment-written-whole": mock.patch.object(
+            job, "environment", lambda *given: environment(*given) | dict(os.environ)
+        ),
         "errors-as-they-come": mock.patch.object(errors, "without_secrets", as_it_is),
         "crash-reports-as-they-come": mock.patch.object(bundle, "without_secrets", as_it_is),
         "recipes-hold-anything": mock.patch.object(luthier.run.recipe, "holds_secret", lambda text: False),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from luthier.engine.device import Machine
 
-LONGEST = 64  # tokens of a text
+LONGEST = 64  # tokens of a text, where the model reads as many
 AT_ONCE = 40
 
 
@@ -29,12 +29,13 @@ def general_state(
     import torch
 
     texts, parts = general_texts(), []
+    longest = _longest(model)
     was = model.training
     model.eval()
     try:
         with torch.inference_mode():
             for start in range(0, len(texts), AT_ONCE):
-                parts.append(_part(model, tokenizer, machine, texts[start : start + AT_ONCE], kind, offset))
+                parts.append(_part(model, tokenizer, machine, texts[start : start + AT_ONCE], kind, offset, longest))
     except (TypeError, AttributeError, NotImplementedError):  # a model that reads other things than token ids
         return None
     finally:
@@ -42,14 +43,27 @@ def general_state(
     return State("loss" if kind == "decoder" else "vectors", np.concatenate(parts))
 
 
+def _longest(model: nn.Module) -> int:
+    """Tokens that are read: some models keep two of their positions for themselves."""
+    config = getattr(model, "config", None)
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or LONGEST + 2
+    return max(2, min(LONGEST, int(positions) - 2))
+
+
 def _part(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, machine: Machine, texts: list[str], kind: str, offset: int
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    machine: Machine,
+    texts: list[str],
+    kind: str,
+    offset: int,
+    most: int,
 ) -> np.ndarray:
     import torch
     from torch.nn.functional import cross_entropy
 
     # Padded by hand, on the right: a tokenizer may have no token for it, and what is padded is masked anyway.
-    rows = tokenizer(texts, truncation=True, max_length=LONGEST)["input_ids"]
+    rows = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows], device=machine.device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=machine.device)
