@@ -15,8 +15,21 @@ import pytest
 
 import outbound
 import tiny
+import torch_processes
 
 outbound.begin()
+torch_processes.begin()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Too many processes that load torch are a failure of the whole; the main process alone counts."""
+    if hasattr(session.config, "workerinput"):
+        return
+    found = torch_processes.counted()
+    print(f"\n{len(found)} processes have imported torch, of at most {torch_processes.MOST}")
+    if len(found) > torch_processes.MOST:
+        print("\n".join(found))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)
