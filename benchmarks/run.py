@@ -32,6 +32,8 @@ BENCHMARKS = {
         "prompt-or-tune.md",
         "--rows 8 --validation-rows 4 --test-rows 4 --epochs 1",
     ),
+    "situations": ("situations.py", "situations.md", "leaked few --seeds 0"),
+    "evidence": ("evidence_cost.py", "evidence-cost.md", "--part 0.01"),
     "retrieval": ("retrieval.py", "retrieval.md", "--rows 200 --seeds 1 --epochs 1"),
     "quality": (
         "question_answering.py --quality",

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from luthier.errors import DataError
-from luthier.evidence.soundness import doubtful, giveaways, learning_curve, overlaps, read_benchmark, variety
+from luthier.evidence.soundness import (
+    doubtful,
+    giveaways,
+    held_against,
+    learning_curve,
+    overlaps,
+    read_benchmark,
+    variety,
+)
 from luthier.evidence.soundness.held_out import Cheap, held_out
 from luthier.records import Row
 from luthier.tasks import TASKS
@@ -54,6 +62,26 @@ def test_of_right_labels_none_is_called_wrong() -> None:
     rows, _ = reviews(1000)
     doubts = doubtful(CLASSIFICATION.form, rows, range(len(rows)))
     assert doubts is not None and not doubts.rows and doubts.finding().severity == "note"
+
+
+def test_a_model_that_cannot_tell_the_labels_doubts_none() -> None:
+    rows, _ = reviews(1000, telling=0)
+    doubts = doubtful(CLASSIFICATION.form, rows, range(len(rows)))
+    assert doubts is not None and doubts.rate[1] > 0.3
+    finding = doubts.finding()
+    assert finding.severity == "note" and "cannot tell these labels" in finding.sentence
+
+
+def test_labels_that_the_tuned_model_foretells_are_not_wrong() -> None:
+    rows, _ = reviews(1000, 0.25)
+    doubts = doubtful(CLASSIFICATION.form, rows, range(len(rows)))
+    assert doubts is not None
+    finding = doubts.finding()
+    assert finding.severity == "warning" and finding.numbers["low"] > 0.1
+    assert held_against(finding, 0.75, 300) is finding
+    refuted = held_against(finding, 0.97, 300)
+    assert refuted.severity == "note" and "97 % of the 300 test labels" in refuted.sentence
+    assert "Many labels look wrong" not in refuted.sentence
 
 
 def test_copies_do_not_speak_for_one_another() -> None:

@@ -28,6 +28,7 @@ def scored(trivial=UP, classical=UP, untuned=UP, rows=500, groups=None, key="mac
 BLOCKER = Finding("leaked", "blocker", "Half of the test rows are in training.")
 WARNING = Finding("overfit", "warning", "The model overfits since step 200.")
 DOUBTED = Finding("label-errors", "warning", "Many labels look wrong.", {"low": 0.12})
+REFUTED = Finding("label-errors", "note", "The tuned model foretells the labels.", {"low": 0.12})
 SOME_DOUBTED = Finding("label-errors", "warning", "Many labels look wrong.", {"low": 0.06})
 
 
@@ -38,12 +39,18 @@ SOME_DOUBTED = Finding("label-errors", "warning", "Many labels look wrong.", {"l
         (scored(), [WARNING], "use it", ["beats-trivial", "overfit", "beats-classical"]),
         (scored(), [DOUBTED, WARNING], "not proven", ["label-errors", "overfit"]),
         (scored(classical=LEVEL), [DOUBTED], "not proven", ["label-errors", "not-better-than-classical"]),
+        (scored(classical=DOWN), [DOUBTED], "not proven", ["label-errors", "worse-than-classical"]),
         (scored(), [SOME_DOUBTED], "use it", ["beats-trivial", "label-errors", "beats-classical"]),
         (scored(), [BLOCKER], "do not use it", ["leaked"]),
         (scored(classical=LEVEL), [], "not proven", ["not-better-than-classical"]),
         (scored(classical=LEVEL), [WARNING], "not proven", ["not-better-than-classical", "overfit"]),
         (scored(untuned=LEVEL, classical=LEVEL), [], "not proven",
          ["not-better-than-classical", "not-better-than-untuned"]),
+        (scored(LEVEL, LEVEL, LEVEL), [WARNING], "not proven",
+         ["not-better-than-trivial", "overfit", "not-better-than-classical"]),
+        (scored(rows=20, classical=LEVEL), [WARNING], "not proven",
+         ["few-test-rows", "overfit", "not-better-than-classical"]),
+        (scored(), [REFUTED], "use it", ["beats-trivial", "beats-classical", "beats-untuned"]),
         (scored(classical=DOWN), [], "do not use it", ["worse-than-classical"]),
         (scored(trivial=DOWN, classical=LEVEL), [], "do not use it", ["worse-than-trivial"]),
         (scored(classical=DOWN, untuned=None), [], "do not use it", ["worse-than-classical"]),
@@ -177,3 +184,10 @@ def test_an_audits_blocker_forbids_and_its_warnings_stand_beside() -> None:
     assert forbidden["because"] == ["swap-flips"] and written["verdict"] == "use it"
     worse = with_audit({**written, "verdict": "do not use it"}, [blocker])
     assert worse["because"] == ["beats-trivial"]
+
+
+def test_what_decides_stands_before_what_speaks_of_other_texts_and_uses():
+    some = [Finding(id, "warning", id) for id in ("forgot-general", "fragile-typos", "overconfident")]
+    verdict = decide(scored(LEVEL, LEVEL), some, "macro_f1", 1)
+    expected = ["not-better-than-trivial", "overconfident", "not-better-than-classical"]
+    assert [finding.id for finding in verdict.because] == expected

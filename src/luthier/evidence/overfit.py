@@ -7,7 +7,8 @@
 | overfit         | warning  | validation loss rose for good while training loss fell, and the kept          |
 |                 |          | checkpoint is from after the rise began                                       |
 | overfit-avoided | note     | the same rise, but the kept checkpoint is from before it                      |
-| underfit        | warning  | both losses still fell clearly at the end, or training loss never moved       |
+| underfit        | warning  | both losses still fell clearly at the end, the validation loss to over a      |
+|                 |          | tenth of its highest, or training loss never moved                            |
 | too-few-points  | note     | fewer than 4 validation scorings, and nothing above is plain from them        |
 | healthy-fit     | note     | none of these                                                                 |
 
@@ -35,6 +36,7 @@ PLAIN_RISE = 0.25  # the rise that is plain even from two or three points
 FALL = 0.02  # share of its value that a training loss must lose to have fallen
 STILL_FALLING = 0.10  # share of its value that validation loss must lose over the last third of the points
 TAIL = 1 / 3
+LEFT = 0.1  # share of the highest validation loss under which there is little left to fall
 NEAR_TRIVIAL = 0.02  # a validation score this close to the trivial baseline's has learned nothing
 FIT_FINDINGS = frozenset(
     ("diverged", "learned-nothing", "overfit", "overfit-avoided", "underfit", "too-few-points", "healthy-fit")
@@ -211,8 +213,11 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
         )
     tail = points[-1 - max(1, round(TAIL * len(points)))]
     fell = 1 - last.validation_loss / tail.validation_loss if tail.validation_loss > 0 else 0.0
-    falling = fell > STILL_FALLING and last is _best(points) and last.train_loss < tail.train_loss * (1 - FALL)
-    if not falling or tail.validation_loss - last.validation_loss < _noise(points):
+    noise, most, best = _noise(points), max(point.validation_loss for point in points), _best(points)
+    # The last point wavers as the others do, but the best one must lie near the end.
+    lowest = best.step > tail.step and last.validation_loss <= best.validation_loss + noise
+    falling = fell > STILL_FALLING and lowest and last.train_loss < tail.train_loss * (1 - FALL)
+    if not falling or tail.validation_loss - last.validation_loss < noise or last.validation_loss < LEFT * most:
         return None
     if facts.stopped_early:
         if measure(facts.primary).top == max(point.validation_score for point in points):

@@ -4,17 +4,18 @@
 |----------------------------------------------------------------------------------|---------------|
 | a finding is a blocker                                                           | do not use it |
 | there are no test rows, or the deciding score could not be computed              | not proven    |
+| over a tenth of the labels look wrong: what it is scored by cannot be believed   | not proven    |
 | the tuned model is worse than a baseline: the whole interval of the paired       | do not use it |
 | difference lies below zero                                                       |               |
 | a baseline (trivial, classical, untuned) was not computed                        | not proven    |
 | fewer than 30 test rows, or fewer than 10 independent groups of rows             | not proven    |
-| over a tenth of the labels look wrong: what it is scored by cannot be believed   | not proven    |
 | the interval of the difference to a baseline holds zero                          | not proven    |
 | the whole interval lies above zero for all three                                 | use it        |
 
 Having to beat all three needs no correction for three comparisons: each must hold at 95 % (Berger 1982).
 
-All other warnings and notes never change the word; they stand beside it, the gravest first. Better than every baseline
+All other warnings and notes never change the word; they stand beside it, the gravest first, before other baselines that
+were not beaten; what speaks of other texts and uses (LESSER) stands behind these. Better than every baseline
 can still be wrong on most rows: that is a warning, and part of the sentence. A test set that earlier runs have scored
 is said so, as a warning from the tenth run on: choosing among many runs by one test makes its best score too good.
 """
@@ -40,11 +41,14 @@ DECIDING = 3  # findings shown beside the word
 WRONG_LABELS = 0.1  # share of labels that look wrong, at the least, beyond which scores say little
 # Warnings in the order in which they matter to somebody who has to decide; what is not named comes last.
 GRAVEST = (
-    *("leakage", "leakage-choices", "leakage-validation", "label-errors", "label-in-text", "swap", "group-gap"),
-    *("stereotypes", "bbq", "diverged", "learned-nothing", "overfit", "underfit", "forgot", "forgot-general"),
-    *("memorised", "often-wrong", "cut-off", "overconfident", "underconfident", "alarm", "judged"),
-    *("worse-than-previous", "fragile", "test-set-reused", "no-validation-split", "benchmark-overlap"),
-    *("learning-curve",),
+    *("leakage", "leakage-choices", "leakage-validation", "label-errors", "label-in-text"),
+    *("swap", "group-gap", "stereotypes", "bbq"),
+    *("diverged", "learned-nothing", "overfit", "underfit", "forgot", "memorised", "often-wrong", "cut-off"),
+    *("overconfident", "underconfident", "alarm", "judged", "worse-than-previous"),
+)
+# These stand behind all that decided: they speak of other texts, other uses, or what to do next.
+LESSER = (
+    *("fragile", "forgot-general", "test-set-reused", "no-validation-split", "benchmark-overlap", "learning-curve"),
 )
 MOST_ROWS = 100_000  # more test rows than this are not advised
 OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
@@ -99,17 +103,20 @@ def decide(
     few = _few_rows(evaluation, worse=bool(_came_out(compared, "worse")))
     reused, low = _reused(ledger_count), _often_wrong(evaluation, primary, trained)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
-    doubted = [one for one in findings if one.id == "label-errors" and one.numbers.get("low", 0.0) > WRONG_LABELS]
+    wrong = [one for one in findings if one.id == "label-errors" and one.severity == "warning"]
+    doubted = [one for one in wrong if one.numbers.get("low", 0.0) > WRONG_LABELS]
     word, sentence, because = _rule(evaluation, primary, blockers, compared, few, doubted)
     if word == "use it" and low:
         sentence += " It is still wrong on many rows: let a person look at its answers."
-    warnings = sorted((one for one in (*low, *reused, *findings) if one.severity == "warning"), key=_gravity)
-    warnings = [one for one in warnings if one not in because]
-    if word == "use it":  # the closest baseline; what else was beaten is in its sentence
-        because, rest = because[:1], because[1:]
-        warnings += rest
+    # One reason, then the gravest warnings; what else was beaten or not stands in the sentence, too.
+    first = len(because) if blockers else 1
+    warnings = [one for one in (*low, *reused, *findings) if one.severity == "warning" and one not in because]
+    warnings.sort(key=_gravity)
+    grave = [one for one in warnings if _gravity(one) < len(GRAVEST)]
+    rest, lesser = because[first:], warnings[len(grave) :]
+    because = [*because[:first], *grave, *(lesser + rest if word == "use it" else rest + lesser)]
     made = [*(against.finding for against in compared), *few, *low, *reused]
-    return Verdict(word, sentence, tuple([*because, *warnings][:DECIDING]), tuple(made))
+    return Verdict(word, sentence, tuple(because[:DECIDING]), tuple(made))
 
 
 def with_audit(written: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -155,6 +162,9 @@ def _rule(
     if primary not in evaluation.scores:
         sentence = f"The deciding score, {measure(primary).name}, is not defined on these rows."
         return "not proven", sentence, _findings(missing)
+    if doubted:  # before "worse": a baseline that repeats wrong labels looks better than a model that does not
+        sentence = "Too many labels look wrong for its scores to be believed, which rest on them."
+        return "not proven", sentence, [*doubted, *few, *_findings([*worse, *missing, *level])]
     if worse:
         sentence = f"It does worse than {_and(worse)} on the same rows: {worse[0].brief}."
         return "do not use it", sentence, _findings(worse)
@@ -163,9 +173,6 @@ def _rule(
         return "not proven", sentence, _findings(missing)
     if few:
         return "not proven", few[0].sentence, [*few, *_findings(level)]
-    if doubted:
-        sentence = "Too many labels look wrong for its scores to be believed, which rest on them."
-        return "not proven", sentence, [*doubted, *_findings(level)]
     if level:
         sentence = f"It is not shown to be better than {_and(level)}: {level[0].brief}."
         return "not proven", sentence, _findings(level)
@@ -181,8 +188,9 @@ def _rule(
 
 
 def _gravity(finding: Finding) -> int:
-    names = (finding.id, finding.id.partition("-")[0])
-    return next((GRAVEST.index(name) for name in names if name in GRAVEST), len(GRAVEST))
+    """Its place in GRAVEST and LESSER, by its id or by what the id begins with."""
+    names, order = (finding.id, finding.id.partition("-")[0]), (*GRAVEST, *LESSER)
+    return next((order.index(name) for name in names if name in order), len(order))
 
 
 def _came_out(compared: Sequence[_Against], outcome: str) -> list[_Against]:

@@ -82,6 +82,7 @@ class Looks:
         job = self.job
         if not job.recipe.evidence.general or not job.method.trains or job.method.name in ("frozen", "soft-prompt"):
             return None
+        job.emit(Phase("reading everyday sentences"))
         return general_state(job.model, job.tokenizer, job.machine, job.source.kind)
 
     def _change(self) -> Change | None:

@@ -26,7 +26,7 @@ from luthier.evidence.report import write_report
 from luthier.evidence.robustness import Robustness
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
-from luthier.evidence.soundness import soundness_tables
+from luthier.evidence.soundness import held_against, soundness_tables
 from luthier.evidence.verdict import Verdict, decide
 from luthier.files import read_jsonl, read_log, write_json, write_text
 from luthier.methods import Method
@@ -145,6 +145,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         calibration = calibrate(tuned, task.correct(test, tuned))
         finding = calibration_finding(calibration, *_cooled(proof, task.correct(test, tuned)))
         findings += [finding] if finding else []
+        emit(Phase("comparing test rows with training rows", 0, len(test)))
         learned = _memorised(proof, tuned)
         if learned is not None:
             measured["memorised"] = learned.as_json()
@@ -153,6 +154,9 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     before = _previous(proof, home)
     findings += [before] if before is not None else []
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
+    if "accuracy" in evaluation.intervals:
+        least = evaluation.intervals["accuracy"][0]
+        findings = [held_against(one, least, evaluation.rows) for one in findings]
     names = {**baseline_names(task.form), **task.rivals, **proof.method.called}
     if proof.went_on:
         names["untuned"] = "earlier run's model"

@@ -34,6 +34,7 @@ def look_at_data(
         return {}
     whose = _units(rows, task, recipe)
     say = lambda what, done: emit(Phase(what, done, len(rows)))
+    emit(Phase("looking for words that tell a label", 0, len(rows)))
     found: list[Finding] = giveaways(task.form, rows)
     figures: dict[str, Any] = {"rows": len(rows)}
     if options.label_errors:

@@ -1,6 +1,6 @@
 """Is the data sound, enough and varied? Looked at with models that cost seconds."""
 
-from .doubts import Doubt, Doubts
+from .doubts import Doubt, Doubts, held_against
 from .enough import Curve, learning_curve
 from .giveaway import giveaways
 from .label_errors import doubtful
@@ -15,6 +15,7 @@ __all__ = [
     "Variety",
     "doubtful",
     "giveaways",
+    "held_against",
     "learning_curve",
     "overlaps",
     "read_benchmark",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...records import Finding
@@ -34,12 +34,16 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """Doubted labels, the least likely first; of the `surest` rows `contradicted` have another label than the model."""
+    """Doubted labels, the least likely first; of the `surest` rows `contradicted` have another label than the model.
+
+    `blind` is the share of all rows that contradict a model which knows nothing but what is usual.
+    """
 
     rows: tuple[Doubt, ...]
     looked_at: int
     surest: int
     contradicted: int
+    blind: float = 1.0
 
     @property
     def rate(self) -> tuple[float, float, float]:
@@ -58,10 +62,27 @@ class Doubts:
             f"Of the {self.surest:,} rows that a cheap model is surest of without having seen them, {told} carry "
             f"another label than it expects; {len(self.rows):,} labels in all are doubtful."
         )
-        often = low > OFTEN
+        # Contradicted no less often than one who knows nothing, it says nothing about labels.
+        often = low > OFTEN and high < self.blind
+        if low > OFTEN and not often:
+            said = f"A cheap model cannot tell these labels from the words, so it can doubt none. {said}"
         if often:
             said = f"Many labels look wrong. {said}"
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
         remedy = "Read the rows named here from the first on, and correct labels until they are right."
         ids = tuple(doubt.id for doubt in self.rows[:NAMED])
         return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")
+
+
+def held_against(finding: Finding, right: float, tuned_on: int) -> Finding:
+    """`label-errors` beside the tuned model's accuracy on rows it has not seen, the lower end of it in `right`.
+
+    Labels that are wrong by accident nobody can foretell: a model that is right in 95 % of `tuned_on` rows refutes that
+    10 % of them are wrong, and then it is the cheap model that errs.
+    """
+    if finding.id != "label-errors" or finding.severity != "warning" or right < 1 - finding.numbers["low"]:
+        return finding
+    said = finding.sentence.removeprefix("Many labels look wrong. ")
+    foretold = f"at least {100 * right:.0f} % of the {tuned_on:,} test labels"
+    said += f" But the tuned model foretells {foretold}: the cheap one errs."
+    return replace(finding, severity="note", sentence=said, numbers={**finding.numbers, "foretold": right})

@@ -4,7 +4,8 @@ A model that has not seen a row gives each label a probability. A label is doubt
 that one usually is among the rows that have it; the rows are ranked by how far the two lie apart. A list of doubts is
 no measure of errors: half of them are rows that are hard. How many labels are wrong shows where the model is surest:
 among the tenth of rows on which it is most decided, hardly a label should disagree with it, and where labels are wrong
-by accident they are wrong there as often as anywhere.
+by accident they are wrong there as often as anywhere. That holds if the model knows something: where as many labels
+speak against it as against one that always says the usual label, it is no witness.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def _one_label(found: HeldOut, rows: Sequence[Row]) -> Doubts | None:
     for place in odd[np.argsort(margin, kind="stable")].tolist():
         says, expected = found.names[int(given[place].argmax())], found.names[int(other[place])]
         doubts.append(_doubt(rows[place], says, expected, own[place], shares[place, other[place]]))
-    return Doubts(tuple(doubts), len(rows), len(surest), wrong)
+    blind = float(1 - given[known].mean(axis=0).max())
+    return Doubts(tuple(doubts), len(rows), len(surest), wrong, blind)
 
 
 def _answers(chosen: Sequence[Chosen], rows: Sequence[Row]) -> Doubts | None:
