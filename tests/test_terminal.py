@@ -436,10 +436,27 @@ def test_verdict_with_its_findings(capsys: pytest.CaptureFixture[str]) -> None:
     verdict = {"verdict": "do not use it", "sentence": "It does worse.", "because": ["worse"]}
     printers.print_verdict(verdict, findings=[*findings, deciding])
     said = capsys.readouterr().out
-    assert said.startswith("verdict: do not use it\nIt does worse.\n  Fix: Look at it.\n\nwarning  It leaks.")
-    assert "It is worse." not in said
-    printers.print_verdict(verdict, findings=[deciding])
-    assert capsys.readouterr().out.endswith("It does worse.\n  Fix: Look at it.\n")
+    assert said.startswith("verdict: do not use it\nIt does worse.\n\nwarning  It is worse.\n  Fix: Look at it.\n")
+    assert "\nwarning  It leaks." in said
+    same = {**verdict, "sentence": "It is worse."}
+    printers.print_verdict(same, findings=[deciding])
+    assert capsys.readouterr().out == "verdict: do not use it\nIt is worse.\n  Fix: Look at it.\n"
+
+
+def test_after_training_only_what_decides_is_printed_and_the_rest_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ["warning", "note", "warning", "note", "note", "warning"]
+    findings = [{"id": f"f{i}", "severity": kind, "sentence": f"Said {i}."} for i, kind in enumerate(kinds)]
+    verdict = {"verdict": "use it", "sentence": "It is good.", "because": ["f3", "f0", "f2"]}
+    printers.print_verdict(verdict, findings=findings, rest="see there")
+    said = capsys.readouterr().out.splitlines()
+    assert said[3:] == [
+        "note  Said 3.",
+        "warning  Said 0.",
+        "warning  Said 2.",
+        "and 1 warning, 2 notes more: see there",
+    ]
+    printers.print_verdict(verdict, findings=findings[:1], rest="see there")
+    assert "more" not in capsys.readouterr().out
 
 
 def test_models_table(capsys: pytest.CaptureFixture[str]) -> None:

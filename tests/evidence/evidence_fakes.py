@@ -15,6 +15,8 @@ from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportConte
 from luthier.evidence.overfit import fit_findings
 from luthier.evidence.rows import choose
 from luthier.evidence.score import ScoredTask, evaluate
+from luthier.evidence.score import unit_keys as evaluation_units
+from luthier.evidence.slices import slices
 from luthier.evidence.verdict import decide
 from luthier.records import Answer, Fault, Field, Form, Row, Table
 
@@ -265,6 +267,7 @@ def content(task: ScoredTask, rows, answers, baselines, group_by=None) -> Report
         curve=points,
         kept_step=250,
         calibration=calibrate(answers, task.correct(rows, answers)),
+        slices=slices(task.form, rows, task.quality(rows, answers), evaluation_units(rows, group_by)),
         chosen=choose(rows, answers, task.quality(rows, answers), task.form),
         recipe=RECIPE.format(task=task.name),
         environment={"luthier": "0.1.0", "torch": "2.11.0", "device": "cpu (2 threads)", "commit": "1a2b3c4"},

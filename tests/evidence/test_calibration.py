@@ -63,3 +63,12 @@ def test_a_temperature_from_some_rows_mends_the_confidence_of_others():
     told = calibration_finding(before, by, after)
     assert told is not None and told.numbers["temperature"] == by and "temperature" in told.remedy
     assert temperature(answers[:10], right[:10]) == 1.0
+
+
+def test_few_rows_in_many_bins_do_not_hide_that_all_are_wrong():
+    """52 answers at 17 %, none of them right: each bin of five may be so by chance, all together may not."""
+    calibration = calibrate(answered(np.linspace(0.12, 0.22, 52)), np.zeros(52, dtype=bool))
+    assert calibration.ece <= calibration.chance and calibration.off
+    assert calibration_finding(calibration).id == "overconfident"
+    some = calibrate(answered(np.linspace(0.12, 0.22, 52)), np.arange(52) % 6 == 0)
+    assert not some.off and "as far as 52 rows can tell" in calibration_finding(some).sentence

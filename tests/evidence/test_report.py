@@ -79,7 +79,7 @@ def test_anchors_lead_somewhere_and_ids_are_unique(spans):
 def test_the_verdict_opens_it_and_the_sections_follow(spans):
     assert "Not proven" in spans or "Use it" in spans
     order = [spans.index(f'id="{name}"') for name in
-             ("verdict", "scores", "training", "errors", "confidence", "rows", "findings", "data", "recipe",
+             ("verdict", "scores", "findings", "training", "errors", "confidence", "rows", "data", "recipe",
               "environment")]  # fmt: skip
     assert order == sorted(order)
 

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from luthier.evidence.robustness import KINDS, measure_robustness, perturbed
+from luthier.evidence.robustness import KINDS, Robustness, measure_robustness, perturbed
+from luthier.evidence.robustness.measured import Written
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
 
@@ -130,3 +131,14 @@ def test_a_model_that_reads_past_it_all_is_called_robust_and_deaf_to_not() -> No
 def test_the_same_seed_writes_the_same() -> None:
     one, other = ([perturbed(TEXT, r, "typos", Random("1 typos")) for r in _rows()[:5]] for _ in range(2))
     assert one == other
+
+
+def test_of_a_loss_the_table_tells_what_it_rises_by_and_the_finding_what_it_costs() -> None:
+    way = Written("capitals", 52, 2.3, 3.4, (-1.1, -1.2, -1.0), 1.0)
+    (row,) = Robustness("loss", (way,)).table().rows
+    assert "+1.100 (+1.000 to +1.200)" in row
+    small = Written("typos", 52, 0.80, 0.77, (-0.03, -0.05, -0.01), 0.1)
+    (row,) = Robustness("f1", (small,)).table().rows
+    assert "−3.0 (−5.0 to −1.0)" in row
+    (note,) = Robustness("f1", (small,)).findings()
+    assert note.id == "robust" and "the most that it costs is 3.0 (typos)" in note.sentence

@@ -4,7 +4,7 @@ import numpy as np
 from evidence_fakes import Labels, Spans, label_rows, span_rows
 
 from luthier.evidence.rows import Piece, choose, pieces, show
-from luthier.records import Answer, Row
+from luthier.records import Answer, Field, Form, Row
 
 
 def test_the_most_confident_mistakes_come_first_and_no_row_twice():
@@ -67,3 +67,10 @@ def test_marks_far_apart_and_answers_longer_than_the_page():
 def test_no_answer_and_missing_fields():
     shown = show(Row("a", {"question": "?", "context": "c", "answers": []}), Answer("", 0.5), 1.0, Spans.form)
     assert (shown.expected, shown.answered, shown.place) == ("", "", "")
+
+
+def test_a_dialog_is_shown_as_its_turns():
+    form = Form((Field("messages", "messages", "a dialog"), Field("answer", "text", "the answer")), "answer")
+    turns = [{"role": "user", "content": "who ?"}, {"role": "assistant", "content": "anna ."}]
+    shown = show(Row("1", {"messages": turns, "answer": "yes"}), Answer("no", 0.5), 0.0, form)
+    assert [piece.text for piece in dict(shown.inputs)["messages"]] == ["user: who ?\nassistant: anna ."]

@@ -19,6 +19,7 @@ from luthier.evidence.soundness import (
     read_benchmark,
     variety,
 )
+from luthier.evidence.soundness.doubts import Doubt, Doubts
 from luthier.evidence.soundness.held_out import Cheap, held_out
 from luthier.records import Row
 from luthier.tasks import TASKS
@@ -69,7 +70,7 @@ def test_a_model_that_cannot_tell_the_labels_doubts_none() -> None:
     doubts = doubtful(CLASSIFICATION.form, rows, range(len(rows)))
     assert doubts is not None and doubts.rate[1] > 0.3
     finding = doubts.finding()
-    assert finding.severity == "note" and "cannot tell these labels" in finding.sentence
+    assert finding.severity == "note" and "cannot be told" in finding.sentence
 
 
 def test_labels_that_the_tuned_model_foretells_are_not_wrong() -> None:
@@ -275,3 +276,24 @@ def test_the_same_rows_give_the_same_doubts() -> None:
     assert one == other
     shares = held_out(CLASSIFICATION.form, rows, range(300))
     assert shares is not None and np.allclose(shares.shares.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("surest", "wrong", "sureness", "severity"),
+    [
+        (60, 24, 0.2, "note"),  # the model guesses, and errs by itself
+        (60, 8, 0.31, "note"),  # it knows little, and errs a little
+        (60, 18, 0.31, "warning"),  # more often than so weak a model does
+        (500, 45, 0.8, "warning"),
+        (500, 45, None, "warning"),  # answers and tags are judged by other means
+        (500, 5, 0.8, "note"),
+    ],
+)
+def test_a_model_that_knows_little_accuses_no_labels(
+    surest: int, wrong: int, sureness: float | None, severity: str
+) -> None:
+    doubt = Doubt("r1", "", 0, "a", "b", 0.1, 0.9)
+    finding = Doubts((doubt,), 10 * surest, surest, wrong, sureness).finding()
+    assert finding.severity == severity
+    assert ("Many labels look wrong" in finding.sentence) is (severity == "warning")
+    assert ("cannot be told" in finding.sentence) is (sureness is not None and sureness < 0.4 and severity == "note")

@@ -8,7 +8,7 @@ import luthier
 from luthier.errors import DataError, LuthierWarning
 from luthier.files import read_json
 
-ALL = {"general_language", "robustness", "memorised"}
+ALL = {"general_language", "robustness", "memorised", "slices"}
 
 
 def test_a_run_keeps_what_was_looked_at(runs) -> None:
@@ -23,13 +23,21 @@ def test_a_run_keeps_what_was_looked_at(runs) -> None:
 
 
 def test_parts_can_be_left_out_and_that_is_told(recipe, tmp_path) -> None:
-    off = dict.fromkeys(("label_errors", "learning_curve", "variety", "general"), False)
+    off = dict.fromkeys(("label_errors", "learning_curve", "variety", "general", "slices"), False)
     made = {**recipe(), "evidence": {**off, "robustness": 0, "swaps": 0}}
     run = luthier.train(made, out=tmp_path / "run")
     assert set(read_json(run.folder.evidence)) <= {"memorised"}
     assert set(read_json(run.folder.data)["facts"]["soundness"]) == {"rows"}
     told = next(finding for finding in run.findings if finding["id"] == "not-looked-at")
-    for word in ("label errors", "learning curve", "variety", "robustness", "swapped groups", "general language"):
+    for word in (
+        "label errors",
+        "learning curve",
+        "variety",
+        "robustness",
+        "swapped groups",
+        "kinds of test rows",
+        "general language",
+    ):
         assert word in told["sentence"]
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from luthier.run import Run
 
 WORTH_FREEING = 10_000_000  # bytes of checkpoints
-# Notes that tell what a person has asked for.
-ALWAYS_TOLD = ("continued", "remembered", "augmented", "augmentation", "test-set-reused")
 
 
 def demo(
@@ -165,8 +163,7 @@ def _show_verdict(run: Run) -> None:
     from luthier.terminal.printers import print_verdict
 
     if run.verdict is not None:
-        told = [one for one in run.findings if one["severity"] != "note" or one["id"] in ALWAYS_TOLD]
-        print_verdict(run.verdict, findings=told)
+        print_verdict(run.verdict, findings=run.findings, rest="they stand in the report below")
 
 
 def _show_places(run: Run) -> None:

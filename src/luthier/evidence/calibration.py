@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import Answer, Finding
-from .intervals import Array
+from .intervals import Array, Z
 
 BINS = 10
 DRAWS = 200
@@ -44,6 +44,15 @@ class Calibration:
     chance: float
     confidence: float
     accuracy: float
+
+    @property
+    def off(self) -> bool:
+        """Whether confidence and accuracy lie apart by much and beyond chance over all rows together, which few rows
+        in many bins do not show.
+        """
+        spread = sum(one.count * one.confidence * (1 - one.confidence) for one in self.bins) ** 0.5
+        gap = abs(self.confidence - self.accuracy)
+        return gap > GAP and gap * self.rows > Z * spread
 
     def as_json(self) -> dict[str, Any]:
         bins = [{"count": one.count, "confidence": one.confidence, "accuracy": one.accuracy} for one in self.bins]
@@ -84,8 +93,12 @@ def calibration_finding(calibration: Calibration, by: float = 1.0, cooled: Calib
         f"{100 * value:.0f} %" for value in (calibration.confidence, calibration.accuracy, calibration.ece)
     )
     numbers = {key: value for key, value in calibration.as_json().items() if key != "bins"}
-    if calibration.ece <= max(GAP, calibration.chance):
-        sentence = f"Its confidence can be trusted: on average {sure}, right in {right} (calibration error {ece})."
+    if calibration.ece <= max(GAP, calibration.chance) and not calibration.off:
+        known = "" if calibration.chance <= 2 * GAP else f" as far as {calibration.rows:,} rows can tell"
+        sentence = (
+            f"Its confidence can be trusted{known}: it is {sure} sure on average, and right in {right} (calibration "
+            f"error {ece})."
+        )
         return Finding("calibrated", "note", sentence, numbers)
     which = "overconfident" if calibration.confidence > calibration.accuracy else "underconfident"
     sentence = f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."

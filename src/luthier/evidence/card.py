@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from .content import ReportContent, count_text, memory_text, printable, time_text
+from .content import ReportContent, count_text, memory_text, model_text, printable, time_text
 from .measures import as_text, difference_text, interval_text, measure
 from .score import BASELINES
 
@@ -46,6 +46,11 @@ DOES_BY_SCORE = {
     "r2": "It gives a text a number.",
 }
 MOST_TROUBLES = 8
+# Notes that tell what was looked at beside scores, in the order of a card; as warnings they stand under limits.
+LOOKED_AT = (
+    *("label-errors", "learning-curve", "memorised", "calibrated", "robust", "negation-unread", "general-language"),
+    *("remembered", "augmentation", "beats-previous", "level-with-previous", "judged", "not-looked-at"),
+)
 LONGEST_RECIPE = 40_000
 
 
@@ -55,12 +60,13 @@ def card(content: ReportContent, *, loading: str) -> str:
     verb = "tuned" if content.trained else "prompted"
     parts = [
         f"---\n{_front_matter(content)}---\n",
-        f"# {_line(content.model.name)} {verb} for {_line(content.task.replace('-', ' '))}\n",
+        f"# {_line(model_text(content.model.name))} {verb} for {_line(content.task.replace('-', ' '))}\n",
         f"{does} {verb.capitalize()} with luthier (method {_line(content.method)}, run "
         f"{_line(content.run)}) on {_line(content.date[:10])}.\n",
         "## Should it be used?\n",
         f"**{content.verdict.word.capitalize()}.** {_line(content.verdict.sentence)}\n",
         _scores(content),
+        _found(content),
         _training(content),
         _data(content),
         _limits(content),
@@ -134,6 +140,20 @@ def _scores(content: ReportContent) -> str:
     return f"## Scores\n\n{lead}\n\n{_table(header, rows)}\n{paired}\n"
 
 
+def _found(content: ReportContent) -> str:
+    """What was looked at beside scores and came out well, and the kinds of rows."""
+    notes = {finding.id: finding for finding in content.all_findings if finding.severity == "note"}
+    lines = [f"- {_line(notes[name].sentence)}" for name in LOOKED_AT if name in notes]
+    parts = ["## What else was found", "", "\n".join(lines)] if lines else []
+    if content.slices is not None:
+        table = content.slices.table()
+        rows = [[str(cell) for cell in row] for row in table.rows]
+        parts += ["## What else was found"] * (not lines)
+        parts += ["", "By kind of rows:" if content.slices.weak else _line(content.slices.sentence()), ""]
+        parts += [_table(table.header, rows).rstrip()]
+    return "\n".join(parts) + "\n" if parts else ""
+
+
 def _training(content: ReportContent) -> str:
     model = content.model
     base = (
@@ -148,7 +168,7 @@ def _training(content: ReportContent) -> str:
         f"- method: {_line(content.method)}" + (f", {trained}" if model.parameters else ""),
         f"- training time: {time_text(content.seconds)}" if content.seconds else "",
         f"- peak memory: {memory_text(content.peak_memory)}" if content.peak_memory else "",
-        *(f"- {_line(str(name))}: {_line(str(value))}" for name, value in content.environment.items()),
+        *(f"- {_line(str(name))}: {_line(str(value))}" for name, value in content.environment.items() if value != ""),
     ]
     recipe = (
         f"\n\nThe recipe:\n\n{_fenced(printable(content.recipe, LONGEST_RECIPE), 'yaml')}" if content.recipe else ""

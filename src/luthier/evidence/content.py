@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from ..records import Fault, Finding, Table
@@ -12,6 +13,7 @@ from .calibration import Calibration
 from .robustness import Robustness
 from .rows import Chosen
 from .score import TUNED, Evaluation
+from .slices import Slices
 from .verdict import Verdict
 
 
@@ -109,6 +111,7 @@ class ReportContent:
     watched: str = ""  # the score of the curve, where it is not the primary one
     calibration: Calibration | None = None
     robustness: Robustness | None = None
+    slices: Slices | None = None
     chosen: Chosen | None = None
     recipe: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -156,6 +159,11 @@ def count_text(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g}{unit}"
     return str(number)
+
+
+def model_text(name: str) -> str:
+    """A model's name for a title: of a folder its last part."""
+    return (PurePath(name).name or name) if name.startswith(("/", "~", ".")) or "\\" in name else name
 
 
 def memory_text(size: int) -> str:

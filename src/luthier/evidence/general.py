@@ -63,18 +63,24 @@ class Change:
         if self.kind == "loss":
             lost = low > 1 and self.after > (1 + WORSE) * self.before
             said = (
-                f"On {self.texts} everyday sentences its perplexity is {self.after:.1f}; before this tuning it was "
-                f"{self.before:.1f} ({self.after / self.before:.2f} times as high, {low:.2f} to {high:.2f})."
+                f"On {self.texts} everyday sentences its perplexity (less is better) is {self.after:.1f}; before this "
+                f"tuning it was {self.before:.1f} ({self.after / self.before:.2f} times as high, {low:.2f} to "
+                f"{high:.2f})."
             )
         else:
             lost = high < STRANGE
             said = (
-                f"Of each everyday sentence's {NEAREST} nearest, {100 * self.after:.0f} % are still its nearest after "
-                f"this tuning ({100 * low:.0f} to {100 * high:.0f} %); by chance it would be "
+                f"Of the {NEAREST} everyday sentences that lay nearest to each other one before this tuning, "
+                f"{100 * self.after:.0f} % ({100 * low:.0f} to {100 * high:.0f} %) still do; by chance it would be "
                 f"{100 * NEAREST / max(1, self.texts - 1):.0f} %."
             )
         if not lost:
-            return Finding("general-language", "note", f"{said}", self.as_json())
+            return Finding(
+                "general-language",
+                "note",
+                f"Everyday language is not lost. {said}" if self.kind == "loss" else said,
+                self.as_json(),
+            )
         remedy = (
             "If it is also to be used for anything else, lower train.learning_rate, train for fewer epochs, or set "
             "method: lora."

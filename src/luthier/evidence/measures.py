@@ -23,7 +23,9 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {
     "accuracy": Measure("accuracy", "share of rows answered right"),
-    "macro_f1": Measure("macro F1", "F1 of each label, averaged so that rare labels count as much as common ones"),
+    "macro_f1": Measure(
+        "macro F1", "precision and recall of each label in one number, the mean of the labels, however rare"
+    ),
     "micro_f1": Measure("micro F1", "F1 over all labels of all rows together"),
     "subset_accuracy": Measure("subset accuracy", "share of rows given exactly the labels they have"),
     "f1": Measure("F1", "overlap with the expected words, mean of the rows"),
@@ -36,7 +38,12 @@ MEASURES: dict[str, Measure] = {
     "bleu": Measure("BLEU", "n-gram overlap with the expected text, 0 to 100", top=100.0),
     "chrf": Measure("chrF", "character n-gram overlap with the expected text, 0 to 100", top=100.0),
     "ended": Measure("ended", "share of answers that end by themselves"),
-    "loss": Measure("loss", "mean negative log-likelihood in nats", top=None, higher_is_better=False),
+    "loss": Measure(
+        "loss",
+        "how unlikely it finds the expected text: mean negative log-likelihood in nats",
+        top=None,
+        higher_is_better=False,
+    ),
     "perplexity": Measure("perplexity", "exp of the loss", top=None, bottom=1.0, higher_is_better=False),
     "r2": Measure("R²", "share of the variance that is explained; 0 for always answering the mean", bottom=None),
     "pearson": Measure("Pearson", "linear correlation with the expected number", bottom=-1.0),

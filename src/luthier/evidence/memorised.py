@@ -16,6 +16,7 @@ import numpy as np
 from ..records import Finding, Form, Row
 from .bag_of_words import features
 from .intervals import Array, percentile
+from .measures import signed
 
 FEWEST = 60  # test rows
 PART = 1 / 3  # of the test rows: the nearest, and the furthest
@@ -43,11 +44,13 @@ class Memorised:
         by_heart = self.beyond[1] > 0 and self.gap[0] > GAP
         said = (
             f"Of test rows that resemble a training row {100 * self.near:.0f} % are answered well, of those that "
-            f"resemble none {100 * self.far:.0f} % (a third of the rows each); for the classical baseline the two lie "
-            f"{100 * self.baseline_gap:+.0f} points apart."
+            f"resemble none {100 * self.far:.0f} % (a third of the rows each); for the cheap classical method the two "
+            f"lie {signed('', self.baseline_gap)} points apart."
         )
         if by_heart:
             said = f"It seems to know training rows by heart. {said}"
+        elif self.gap[0] <= GAP:
+            said = f"Rows unlike any training row are answered about as well. {said}"
         remedy = "Expect the lower figure on new matter; add rows unlike the ones it has, and train for fewer epochs."
         severity = "warning" if by_heart else "note"
         return Finding("memorised", severity, said, self.as_json(), remedy=remedy if by_heart else "")  # type: ignore[arg-type]

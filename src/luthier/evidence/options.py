@@ -19,6 +19,7 @@ class EvidenceOptions(Section):
     swaps: int = Field(
         400, ge=0, le=100_000, description="test rows asked again with the groups in them swapped; 0 for none"
     )
+    slices: bool = Field(True, description="the test rows by label, length, group and file: where is it weaker?")
     general: bool = Field(
         True, description="everyday sentences before and after tuning: is general language forgotten?"
     )

@@ -190,7 +190,7 @@ def _learned_nothing(points: Sequence[Point], facts: Facts) -> Finding | None:
     return Finding(
         "learned-nothing",
         "warning",
-        f"The model learned next to nothing: its best validation score is {best}, the trivial baseline's {trivial}.",
+        f"The model learned next to nothing: its best validation score is {best}, the trivial answer's {trivial}.",
         {"best_validation_score": sign * max(scores), "trivial_score": sign * facts.trivial_score},
         remedy=f"Raise train.learning_rate three times{more}; check that the labels follow from the text.",
     )

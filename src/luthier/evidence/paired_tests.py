@@ -28,14 +28,19 @@ def paired_p(ours: Array, theirs: Array, units: Sequence[Hashable] | None, seed:
         from scipy.stats import binomtest
 
         return float(binomtest(int((apart > 0).sum()), len(apart)).pvalue)
-    seen = abs(float(apart.sum())) * (1 - 1e-12)
-    random, beyond, left = np.random.default_rng(seed), 0, DRAWS
+    return float(turned_p(apart[:, None], seed)[0])
+
+
+def turned_p(shares: Array, seed: int = 0) -> Array:
+    """Two-sided p-values [k] of sums over units [units x k], the sign of each unit's share turned at random."""
+    seen = np.abs(shares.sum(axis=0)) * (1 - 1e-12)
+    random, beyond, left = np.random.default_rng(seed), np.zeros(shares.shape[1]), DRAWS
     while left:
-        some = max(1, min(left, _CHUNK // len(apart)))
-        signs = random.integers(0, 2, size=(some, len(apart))) * 2.0 - 1.0
-        beyond += int((np.abs(signs @ apart) >= seen).sum())
+        some = max(1, min(left, _CHUNK // max(1, len(shares))))
+        signs = random.integers(0, 2, size=(some, len(shares))) * 2.0 - 1.0
+        beyond += (np.abs(signs @ shares) >= seen).sum(axis=0)
         left -= some
-    return (1 + beyond) / (1 + DRAWS)
+    return np.asarray((1 + beyond) / (1 + DRAWS))
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:

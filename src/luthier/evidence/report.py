@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
-from ..records import Table
+from ..records import Finding, Table
 from .calibration import calibration_finding
-from .content import ReportContent, count_text, memory_text, printable, time_text
+from .content import ReportContent, count_text, memory_text, model_text, printable, time_text
 from .judgements import Summary
 from .measures import as_text, help_text, interval_text, measure, number_text, signed
 from .overfit import FIT_FINDINGS, Point, read_curve
 from .plots import curve_plot, reliability_plot, scores_plot
-from .score import BASELINES, TUNED, Evaluation
+from .score import BASELINES, TUNED, UNTUNED, Evaluation
 from .tables import show_table
+from .verdict import PLAIN_NAMES, Verdict
 
 TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
+MEANING = {
+    "use it": "It is worth using on rows like those it was tested on. Read the findings below first.",
+    "do not use it": "Do not put it to use before that is mended.",
+    "not proven": "This does not say that it is bad: what was measured does not show that it is worth using. Do not "
+    "rely on it yet.",
+}
 MOST_POINTS = 120  # of a learning curve; more are thinned
 MOST_FINDINGS = 60
 MOST_NOTES = 20
@@ -86,15 +93,19 @@ def _parts(content: ReportContent) -> dict[str, Any]:
     findings = content.all_findings[:MOST_FINDINGS]
     tables = [show_table(table) for table in content.tables]
     return {
-        "title": f"{content.title or _spoken(content.task)} with {content.model.name}",
+        "title": f"{content.title or _spoken(content.task)} with {model_text(content.model.name)}",
         "facts": _facts(content),
         "sections": _sections(content),
         "verdict": content.verdict,
         "tone": TONES[content.verdict.word],
-        "findings": findings,
+        "meaning": MEANING[content.verdict.word],
+        "findings": _grouped(content.verdict, findings),
+        "deciding": _deciding(content),
         "fit_findings": [finding for finding in findings if finding.id in FIT_FINDINGS],
         "tables": tables,
         "notes": [*content.data.moves[:MOST_NOTES], *content.data.notes[:MOST_NOTES]],
+        "slices": show_table(content.slices.table()) if content.slices is not None else None,
+        "slices_sentence": content.slices.sentence() if content.slices is not None else "",
         "robustness": show_table(content.robustness.table()) if content.robustness is not None else None,
         "data_tables": [show_table(table) for table in _data_tables(content)],
         "recipe": escape(printable(content.recipe, LONGEST_RECIPE)),
@@ -104,6 +115,57 @@ def _parts(content: ReportContent) -> dict[str, Any]:
         **_calibration_parts(content),
         **_row_parts(content),
     }
+
+
+def _grouped(verdict: Verdict, findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """(heading, lead, findings): what decides, other warnings, notes; a group without findings is left out."""
+    deciding = {finding.id for finding in verdict.because}
+    rest = [finding for finding in findings if finding.id not in deciding]
+    groups = [
+        (
+            "What decides, and what matters most",
+            "With what to do: at the top.",
+            [replace(f, remedy="", rows=()) for f in verdict.because],
+        ),
+        ("Blockers", "Each of them forbids its use by itself.", [one for one in rest if one.severity == "blocker"]),
+        (
+            "Warnings",
+            "They do not change the verdict. Read them before use.",
+            [f for f in rest if f.severity == "warning"],
+        ),
+        ("Notes", "Good to know.", [finding for finding in rest if finding.severity == "note"]),
+    ]
+    return [group for group in groups if group[2]]
+
+
+def _deciding(content: ReportContent) -> dict[str, Any] | None:
+    """The deciding score of the model and of what it is held against, for the first screen."""
+    evaluation, names, key = content.evaluation, content.baseline_names, content.primary
+    if key not in evaluation.scores:
+        return None
+    kind, own = measure(key), evaluation.scores[key]
+    interval = interval_text(key, *evaluation.intervals[key])
+    rows = [(content.tuned, as_text(key, own), f"95 % interval {interval}" if interval != "-" else "", "this run")]
+    for name in BASELINES:
+        if key not in evaluation.differences.get(name, {}):
+            continue
+        difference = evaluation.differences[name][key]
+        mean, low, high = difference if kind.higher_is_better else (-difference[0], -difference[2], -difference[1])
+        word = "better" if low > 0 else "worse" if high < 0 else "not shown to be better or worse"
+        by = (
+            f" by {signed(key, abs(mean)).lstrip('+')}{' points' if kind.top == 1.0 else ''}"
+            if low > 0 or high < 0
+            else ""
+        )
+        called = names.get(name, name)
+        what = PLAIN_NAMES[name].removeprefix("the ") if name != "untuned" else ""
+        if called == UNTUNED and content.trained:
+            what = "the same model before this training"
+        rows.append((called, as_text(key, evaluation.baselines[name][key]), word + by, what))
+    less = "" if kind.higher_is_better else "; less is better"
+    help = help_text(key, evaluation.task)
+    caption = f"The score that decides is {kind.name}{f' ({help}{less})' if help else less}."
+    return {"title": "The deciding score", "name": kind.name, "caption": caption, "rows": rows}
 
 
 def _facts(content: ReportContent) -> list[tuple[str, str]]:
@@ -117,12 +179,13 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
 def _sections(content: ReportContent) -> list[tuple[str, str]]:
     there = {
         "scores": ("Scores", True),
+        "findings": ("Findings", True),
         "training": ("Training", True),
         "errors": ("Right and wrong", bool(content.tables)),
         "confidence": ("Confidence", content.calibration is not None),
+        "slices": ("Kinds of rows", content.slices is not None),
         "robustness": ("Written differently", content.robustness is not None),
         "rows": ("Rows", content.chosen is not None),
-        "findings": ("Findings", True),
         "data": ("Data", True),
         "recipe": ("Recipe", bool(content.recipe)),
         "environment": ("Environment", True),
@@ -265,6 +328,11 @@ def _row_parts(content: ReportContent) -> dict[str, Any]:
         ("Other poor answers", chosen.worst),
         ("Best answers", chosen.best),
     ]
+    weak = content.slices.weak if content.slices is not None else []
+    if chosen.weakest and weak:
+        kinds.insert(1, (f"From the kind it is weakest on: rows {weak[0].name}", chosen.weakest))
+    if chosen.random:
+        kinds.append(("Drawn by chance from all test rows", chosen.random))
     marks = any(piece.mark for _, rows in kinds for row in rows for _, pieces in row.inputs for piece in pieces)
     likeness = CLOSENESS if content.primary == "r2" else OVERLAP
     partly = any(0 < row.quality < 1 for _, rows in kinds for row in rows)

@@ -1,9 +1,10 @@
-"""Which rows to look at - the best, the worst, the most confident mistakes - and how to show one."""
+"""Which rows to look at - the most confident mistakes, the worst, the best, some by chance - and how to show one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from luthier.engine.entities.bio import entities
 from ..records import Answer, Field, Form, Row
 
 SHOWN = 5  # rows of each kind
+WEAKEST = 2  # of the kind on which it is weakest
 LONGEST = 420  # code points of an input shown; more is cut around what is marked
 NEVER_GOOD = 0.5  # a row of at most this quality counts as a mistake
 Mark = Literal["", "expected", "answered", "both"]
@@ -43,11 +45,15 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Rows worth a look. `wrong` mistakes, the most confident first; `best` right ones, the surest first."""
+    """Rows worth a look. `wrong` mistakes, the most confident first; `best` right ones, the surest first; `weakest`
+    the worst of the kind of rows on which it is weakest, `random` what is usual.
+    """
 
     wrong: tuple[Shown, ...]
     worst: tuple[Shown, ...]
     best: tuple[Shown, ...]
+    weakest: tuple[Shown, ...] = ()
+    random: tuple[Shown, ...] = ()
 
 
 def choose(
@@ -56,11 +62,13 @@ def choose(
     quality: NDArray[np.float64],
     form: Form,
     count: int = SHOWN,
+    weak: Sequence[int] = (),
 ) -> Chosen:
-    """The `count` most confident mistakes, other worst rows (lowest quality first), and best rows.
+    """The `count` most confident mistakes, other worst rows (lowest quality first), best rows, and random ones.
 
-    `quality` is 0..1 a row. No row is shown twice; of equally sure mistakes the worst come first, other ties
-    keep the order of the rows, so the same run shows the same.
+    `quality` is 0..1 a row; `weak` are the places of the rows on which the model is weakest. No row is shown twice but
+    by chance: random rows are drawn from all, by their ids, so that every run shows the same. Of equally sure mistakes
+    the worst come first, other ties keep the order of the rows.
     """
     confidence = np.array([answer.confidence for answer in answers])
     quality = np.asarray(quality, dtype=np.float64)
@@ -70,10 +78,13 @@ def choose(
     worst = [place for place in rest if place not in wrong][:count]
     good = [int(place) for place in np.lexsort((-confidence, -quality)) if quality[place] > NEVER_GOOD]
     best = [place for place in good if place not in worst][:count]
+    among = {place for place in weak if quality[place] < 1.0} - {*wrong, *worst}
+    weakest = [place for place in rest if place in among][:WEAKEST]
+    drawn = sorted(range(len(rows)), key=lambda place: sha256(rows[place].id.encode("utf-8", "surrogatepass")).digest())
     return Chosen(
         *(
             tuple(show(rows[place], answers[place], float(quality[place]), form) for place in places)
-            for places in (wrong, worst, best)
+            for places in (wrong, worst, best, weakest, drawn[:count])
         )
     )
 
@@ -84,7 +95,7 @@ def show(row: Row, answer: Answer, quality: float, form: Form) -> Shown:
     inputs = []
     for field in form.inputs:
         value = row.get(field.name)
-        text = " ".join(value) if field.kind == "tokens" and value else str(value or "")
+        text = _said(value, field.kind)
         marks: list[tuple[int, int, Mark]] = []
         if target.kind == "spans" and target.within == field.name:
             marks = _marks(text, row.get(form.target) or [], answer)
@@ -101,6 +112,15 @@ def show(row: Row, answer: Answer, quality: float, form: Form) -> Shown:
         confidence=answer.confidence,
         quality=quality,
     )
+
+
+def _said(value: Any, kind: str) -> str:
+    """What the model is given, as a person reads it: a dialog as its turns."""
+    if kind == "tokens" and value:
+        return " ".join(value)
+    if kind == "messages" and isinstance(value, list):
+        return "\n".join(f"{turn.get('role', '')}: {turn.get('content') or ''}" for turn in value)
+    return str(value or "")
 
 
 def pieces(text: str, marks: Sequence[tuple[int, int, Mark]], longest: int = LONGEST) -> tuple[Piece, ...]:

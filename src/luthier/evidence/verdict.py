@@ -44,20 +44,21 @@ GRAVEST = (
     *("leakage", "leakage-choices", "leakage-validation", "label-errors", "label-in-text"),
     *("swap", "group-gap", "stereotypes", "bbq"),
     *("diverged", "learned-nothing", "overfit", "underfit", "forgot", "memorised", "often-wrong", "cut-off"),
-    *("overconfident", "underconfident", "alarm", "judged", "worse-than-previous"),
+    *("overconfident", "underconfident", "alarm", "judged", "weak-slice", "worse-than-previous"),
 )
 # These stand behind all that decided: they speak of other texts, other uses, or what to do next.
 LESSER = (
     *("fragile", "forgot-general", "test-set-reused", "no-validation-split", "benchmark-overlap", "learning-curve"),
 )
+FAMILIES = ("fragile-", "not-better-than-")
 MOST_ROWS = 100_000  # more test rows than this are not advised
 OFTEN_WRONG = 0.5  # a score below this, of those that tell how much is right
 _PROMPTED = "more examples (method.k), a prompt of your own (method.prompt), a larger model"  # where nothing is trained
 TELLS_RIGHT = ("f1", "macro_f1", "micro_f1")
 
 PLAIN_NAMES = {
-    "trivial": "the trivial baseline",
-    "classical": "the classical baseline",
+    "trivial": "the trivial answer",
+    "classical": "the cheap classical method",
     "untuned": "the untuned model",
 }
 
@@ -115,8 +116,11 @@ def decide(
     grave = [one for one in warnings if _gravity(one) < len(GRAVEST)]
     rest, lesser = because[first:], warnings[len(grave) :]
     because = [*because[:first], *grave, *(lesser + rest if word == "use it" else rest + lesser)]
+    families: dict[str, Finding] = {}  # of findings that say the same of several things the gravest
+    for one in because:
+        families.setdefault(next((name for name in FAMILIES if one.id.startswith(name)), one.id), one)
     made = [*(against.finding for against in compared), *few, *low, *reused]
-    return Verdict(word, sentence, tuple(because[:DECIDING]), tuple(made))
+    return Verdict(word, sentence, tuple(list(families.values())[:DECIDING]), tuple(made))
 
 
 def with_audit(written: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -134,14 +138,13 @@ def with_audit(written: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]
 class _Against:
     """The tuned model against one baseline: how it came out, its finding, and words for the sentence.
 
-    `floor` is the lower end of the difference turned so that more is better; `brief` tells the difference.
+    `floor` is the lower end of the difference turned so that more is better.
     """
 
     outcome: Literal["beats", "level", "worse", "missing"]
     who: str
     finding: Finding
     floor: float = math.nan
-    brief: str = ""
 
 
 def _rule(
@@ -166,7 +169,7 @@ def _rule(
         sentence = "Too many labels look wrong for its scores to be believed, which rest on them."
         return "not proven", sentence, [*doubted, *few, *_findings([*worse, *missing, *level])]
     if worse:
-        sentence = f"It does worse than {_and(worse)} on the same rows: {worse[0].brief}."
+        sentence = f"On the same test rows it does worse than {_and(worse)}."
         return "do not use it", sentence, _findings(worse)
     if missing:
         sentence = f"It could not be held against {_and(missing)}, so nothing is proven."
@@ -174,15 +177,15 @@ def _rule(
     if few:
         return "not proven", few[0].sentence, [*few, *_findings(level)]
     if level:
-        sentence = f"It is not shown to be better than {_and(level)}: {level[0].brief}."
+        sentence = f"On the same test rows it is not shown to be better than {_and(level)}."
         return "not proven", sentence, _findings(level)
     score = as_text(primary, evaluation.scores[primary])
     interval = interval_text(primary, *evaluation.intervals[primary])
     beaten = _came_out(compared, "beats")
     sentence = (
         f"On {evaluation.rows:,} rows it had never seen it reaches {measure(primary).name} {score} "
-        f"(95 % interval {interval}) and beats all three baselines beyond chance. "
-        f"The closest is {beaten[0].who}: {beaten[0].brief}."
+        f"(95 % interval {interval}) and beats all three others beyond chance. "
+        f"The closest is {beaten[0].who}."
     )
     return "use it", sentence, _findings(beaten)
 
@@ -212,16 +215,16 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
     gain, low, high = _gain(difference, primary)
     ours, theirs = evaluation.scores[primary], evaluation.baselines[name][primary]
     numbers = {"tuned": ours, name: theirs, "difference": list(difference), "rows": evaluation.rows}
+    less = "" if measure(primary).higher_is_better else " (less is better)"
     told = difference_text(primary, difference)
-    brief = f"the difference in {measure(primary).name} is {told}"
-    pair = f"{measure(primary).name} {as_text(primary, ours)} against {as_text(primary, theirs)}, {told}"
+    pair = f"{measure(primary).name} {as_text(primary, ours)} against {as_text(primary, theirs)}{less}, {told}"
     if low > 0:
         finding = Finding(f"beats-{name}", "note", f"It beats {who}: {pair}.", numbers)
-        return _Against("beats", who, finding, low, brief)
+        return _Against("beats", who, finding, low)
     if high < 0:
         sentence = f"It is worse than {who}: {pair}."
         finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name, trained))
-        return _Against("worse", who, finding, low, brief)
+        return _Against("worse", who, finding, low)
     sentence = f"It is not shown to be better than {who}: {pair}."
     remedy = ""  # with few rows there is but one: more of them
     if not _few_rows(evaluation):
@@ -230,7 +233,7 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
         numbers |= {"rows_to_settle": needed}
         remedy = _level_remedy(name, needed, trained)
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
-    return _Against("level", who, finding, low, brief)
+    return _Against("level", who, finding, low)
 
 
 def _gain(difference: Difference, primary: str) -> Difference:
@@ -261,7 +264,7 @@ def _settle(needed: int | None) -> str:
 
 
 def _level_remedy(name: str, needed: int | None, trained: bool) -> str:
-    cheaper = "Consider the classical baseline itself, which is far cheaper to run. " if name == "classical" else ""
+    cheaper = "Consider the cheap classical method itself, which costs far less to run. " if name == "classical" else ""
     ways = "more training rows, more epochs, a larger model" if trained else _PROMPTED
     improve = f"mprove the model: {ways}."
     return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve

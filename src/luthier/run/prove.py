@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from luthier.evidence.report import write_report
 from luthier.evidence.robustness import Robustness
 from luthier.evidence.rows import choose
 from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.slices import Slices, slices
 from luthier.evidence.soundness import held_against, soundness_tables
 from luthier.evidence.verdict import Verdict, decide
 from luthier.files import read_jsonl, read_log, write_json, write_text
@@ -140,7 +141,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         findings += proof.robustness.findings()
     tuned = proof.answers.get("test", ())
     findings += _ending_findings(evaluation, task)
-    calibration = chosen = None
+    calibration = chosen = kinds = None
     if test and task.judges:
         calibration = calibrate(tuned, task.correct(test, tuned))
         finding = calibration_finding(calibration, *_cooled(proof, task.correct(test, tuned)))
@@ -150,7 +151,13 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         if learned is not None:
             measured["memorised"] = learned.as_json()
             findings.append(learned.finding())
-        chosen = choose(test, tuned, task.quality(test, tuned), task.form)
+        kinds = _slices(proof, tuned)
+        if kinds is not None:
+            measured["slices"] = kinds.as_json()
+        weak = kinds.weak[:1] if kinds is not None else []
+        chosen = choose(test, tuned, task.quality(test, tuned), task.form, weak=weak[0].places if weak else ())
+        finding = kinds.finding() if kinds is not None else None
+        findings += [replace(finding, rows=tuple(row.id for row in chosen.weakest))] if finding else []
     before = _previous(proof, home)
     findings += [before] if before is not None else []
     ledger = count_test(test_key(test, task), folder.path, home) if test else 1
@@ -180,6 +187,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         watched=task.watched_key,
         calibration=calibration,
         robustness=proof.robustness,
+        slices=kinds,
         chosen=chosen,
         recipe=dump(proof.recipe),
         environment=proof.environment,
@@ -229,6 +237,20 @@ def _memorised(proof: Proof, tuned: Sequence[Answer]) -> Memorised | None:
     quality = task.quality(splits["test"], tuned)
     others = task.quality(splits["test"], plain)
     return memorised(task.form, splits["train"], splits["test"], quality, others, proof.recipe.seed)
+
+
+def _slices(proof: Proof, tuned: Sequence[Answer]) -> Slices | None:
+    """The test rows by kind; None where the recipe switched it off."""
+    task, test = proof.task, proof.prepared.splits["test"]
+    if not proof.recipe.evidence.slices:
+        return None
+    everything = [row for rows in proof.prepared.splits.values() for row in rows]
+    shared = group_field(proof.recipe.data, task, everything)
+    together, copies = (units(test, task.form, name) for name in (shared, None))
+    cut = [bool(words) for words in task.cuts(test, proof.tokenizer)]
+    quality = task.quality(test, tuned)
+    means = "one over the rank" if task.name == "embedding" else ""
+    return slices(task.form, test, quality, together, shared, cut, copies, proof.recipe.seed, means)
 
 
 def _score(proof: Proof, emit: Callable[[Event], None]) -> dict[str, Evaluation]:
@@ -362,12 +384,17 @@ def _ending_findings(evaluation: Evaluation, task: Task) -> list[Finding]:
     if ended >= ENOUGH_ENDED:
         return []
     most = getattr(task.options, "max_new_tokens", 0)
+    said = (
+        f"Only {as_text('ended', ended)} of the answers that were written end by themselves; the others are cut off "
+        f"after {most:,} tokens."
+    )
+    if not ended:
+        said = f"None of the answers that were written ends by itself: all are cut off after {most:,} tokens."
     return [
         Finding(
             "cut-off",
             "warning",
-            f"Only {as_text('ended', ended)} of the answers that were written end by themselves; the others are cut "
-            f"off after {most:,} tokens.",
+            said,
             {"ended": ended, "max_new_tokens": most},
             remedy="Raise task.max_new_tokens if the expected answers are longer than that; if they are not, train "
             "longer: the model has not learned yet where an answer ends.",

@@ -68,6 +68,7 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
     names = {"label_errors": "label errors", "learning_curve": "the learning curve", "variety": "variety"}
     off = [words for key, words in names.items() if not getattr(options, key)]
     off += ["robustness"] * (not options.robustness) + ["swapped groups"] * (not options.swaps)
+    off += ["kinds of test rows"] * (not options.slices)
     off += ["general language"] * (not options.general)
     if not off:
         return []

@@ -215,25 +215,37 @@ def _other_scores(evaluation: Mapping[str, Any], keys: Sequence[str], tuned: str
     return table
 
 
-def print_verdict(verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]] | None = None) -> None:
-    """The word, its sentence, and, where given, the findings with their remedies."""
+def print_verdict(
+    verdict: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]] | None = None, rest: str = ""
+) -> None:
+    """The word, its sentence, and, where given, the findings with their remedies, those that decide first.
+
+    With `rest` (where to read on) only those that decide are printed, and how many others there are.
+    """
     out = console()
     word = str(verdict["verdict"])
     out.print(Text("verdict: ") + Text(word, style=_WORDS.get(word, "bold")))
     out.print(str(verdict["sentence"]))
-    said = [*verdict.get("because", ()), ""][0] if word != "use it" else ""
-    told = [finding for finding in findings or () if finding["id"] == said]  # by the verdict's own sentence
-    for finding in told:
+    because = list(verdict.get("because", ()))
+    by_id = {finding["id"]: finding for finding in findings or ()}
+    deciding = [by_id.pop(name) for name in because if name in by_id]
+    others = sorted(by_id.values(), key=lambda one: _GRAVEST.index(one["severity"]))
+    shown_here = deciding if rest else [*deciding, *others]
+    for finding in [one for one in shown_here if one["sentence"] == verdict["sentence"]]:  # which is said already
+        shown_here.remove(finding)
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
-    others = [finding for finding in findings or () if finding["id"] != said]
-    if others:
+    if shown_here:
         out.print()
-    for finding in others:
+    for finding in shown_here:
         style = _STYLES.get(finding["severity"], "")
         out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
+    if rest and others:
+        counts = [(sum(one["severity"] == kind for one in others), kind) for kind in _GRAVEST]
+        told = ", ".join(plural(count, kind) for count, kind in counts if count)
+        out.print(f"and {told} more: {rest}")
 
 
 def print_shown(row: Shown, place: str) -> None:

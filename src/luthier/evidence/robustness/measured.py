@@ -68,7 +68,7 @@ class Robustness:
             worst = min(same, key=lambda one: one.gain[0])
             said = (
                 f"Written differently ({', '.join(way.kind for way in same)}), texts are answered about as well; the "
-                f"most that is lost is {signed(self.key, worst.gain[0])} ({worst.kind})."
+                f"most that it costs is {signed(self.key, min(0.0, worst.gain[0])).lstrip('−')} ({worst.kind})."
             )
             out.append(Finding("robust", "note", said, {way.kind: way.gain[0] for way in same}))
         for way in self.ways:
@@ -89,14 +89,21 @@ class Robustness:
                 way.rows,
                 as_text(self.key, way.before),
                 as_text(self.key, way.after),
-                f"{signed(self.key, way.gain[0])} ({signed(self.key, way.gain[1])} to {signed(self.key, way.gain[2])})",
+                _difference(self.key, way.gain),
                 f"{100 * way.changed:.0f} %",
             )
             for way in self.ways
         )
         header = ("written with", "that is", "rows", "before", "after", "difference", "other answers")
-        caption = f"{measure(self.key).name} on test rows as they are and as they were rewritten."
+        less = "" if measure(self.key).higher_is_better else " (less is better)"
+        caption = f"{measure(self.key).name}{less} on test rows as they are and as they were rewritten."
         return Table("Written differently", header, rows, caption)
+
+
+def _difference(key: str, gain: tuple[float, float, float]) -> str:
+    """After minus before, as the two stand beside it."""
+    mean, low, high = gain if measure(key).higher_is_better else (-gain[0], -gain[2], -gain[1])
+    return f"{signed(key, mean)} ({signed(key, low)} to {signed(key, high)})"
 
 
 def measure_robustness(

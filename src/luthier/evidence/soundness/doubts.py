@@ -11,6 +11,10 @@ from ..measures import number_text
 
 SUREST = 0.1  # of the rows: on them the model is asked how many labels are wrong
 OFTEN = 0.05  # wrong labels among the surest rows beyond which it is a warning
+# A model that knows little errs on its surest rows by itself. So the less sure it is of them, from 0 (a guess among the
+# labels) to 1, the more of them must be contradicted, and below GUESSING nothing is told. Fitted on samples of 200 to
+# 1,350 reviews with and without wrong labels: the clean ones raise no alarm.
+GUESSING, SURE, STEEP = 0.27, 0.4, 0.9
 NAMED = 100  # rows that a finding names
 
 
@@ -36,14 +40,25 @@ class Doubt:
 class Doubts:
     """Doubted labels, the least likely first; of the `surest` rows `contradicted` have another label than the model.
 
-    `blind` is the share of all rows that contradict a model which knows nothing but what is usual.
+    `blind` is the share of all rows that contradict a model which knows nothing but what is usual; `sureness` is how
+    sure the model is of the surest rows, 0 for a guess and 1 for certain; None where it is not measured.
     """
 
     rows: tuple[Doubt, ...]
     looked_at: int
     surest: int
     contradicted: int
+    sureness: float | None = None
     blind: float = 1.0
+
+    @property
+    def tells(self) -> bool:
+        """Whether the model knows enough for its contradictions to mean anything."""
+        if self.rate[2] >= self.blind:  # contradicted no less often than one who knows nothing
+            return False
+        if self.sureness is None:
+            return True
+        return self.sureness >= GUESSING and self.rate[1] > OFTEN + STEEP * max(0.0, SURE - self.sureness)
 
     @property
     def rate(self) -> tuple[float, float, float]:
@@ -58,17 +73,21 @@ class Doubts:
     def finding(self) -> Finding:
         share, low, high = self.rate
         told = f"{number_text(100 * share, 1)} % ({number_text(100 * low, 1)} to {number_text(100 * high, 1)} %)"
-        said = (
-            f"Of the {self.surest:,} rows that a cheap model is surest of without having seen them, {told} carry "
-            f"another label than it expects; {len(self.rows):,} labels in all are doubtful."
-        )
-        # Contradicted no less often than one who knows nothing, it says nothing about labels.
-        often = low > OFTEN and high < self.blind
-        if low > OFTEN and not often:
-            said = f"A cheap model cannot tell these labels from the words, so it can doubt none. {said}"
-        if often:
-            said = f"Many labels look wrong. {said}"
+        often = low > OFTEN and self.tells
+        many = "Many" if often else "Few" if share <= OFTEN else "Some"
+        if not self.tells and low > OFTEN:
+            said = (
+                "How many labels are wrong cannot be told: the cheap model that looks for them is not sure enough of "
+                "any rows, as is usual with few. "
+            )
+        else:
+            said = (
+                f"{many} labels look wrong: of the {self.surest:,} rows that a cheap model is surest of without having "
+                f"seen them, {told} say something else than it expects. "
+            )
+        said += f"{len(self.rows):,} rows in all are worth a second look." if self.rows else "No row is doubtful."
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
+        numbers |= {} if self.sureness is None else {"sureness": self.sureness}
         remedy = "Read the rows named here from the first on, and correct labels until they are right."
         ids = tuple(doubt.id for doubt in self.rows[:NAMED])
         return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")
@@ -82,7 +101,8 @@ def held_against(finding: Finding, right: float, tuned_on: int) -> Finding:
     """
     if finding.id != "label-errors" or finding.severity != "warning" or right < 1 - finding.numbers["low"]:
         return finding
-    said = finding.sentence.removeprefix("Many labels look wrong. ")
+    said = finding.sentence.removeprefix("Many labels look wrong: ")
+    said = said[:1].upper() + said[1:]
     foretold = f"at least {100 * right:.0f} % of the {tuned_on:,} test labels"
     said += f" But the tuned model foretells {foretold}: the cheap one errs."
     return replace(finding, severity="note", sentence=said, numbers={**finding.numbers, "foretold": right})

@@ -49,12 +49,13 @@ class Curve:
             f"With {sizes} and {rows:,} rows a cheap model ({self.model}) reaches {name} {reached} and "
             f"{as_text(self.key, score)}. "
         )
+        unit = " points" if measure(self.key).top == 1.0 else ""
         if self.last[1] <= 0:
             said += "The last doubling added nothing that can be told from chance."
         else:
-            said += f"Twice as many rows would add about {signed(self.key, self.gain)}."
+            said += f"Twice as many rows would add about {signed(self.key, self.gain)}{unit}."
         steep = self.last[1] > 0 and self.gain >= WORTH
-        remedy = "Label more rows before anything else: twice as many would be a good next step." if steep else ""
+        remedy = "Label more rows: twice as many would be a good next step." if steep else ""
         return Finding("learning-curve", "warning" if steep else "note", said, self.as_json(), remedy=remedy)
 
 

@@ -58,13 +58,15 @@ def _one_label(found: HeldOut, rows: Sequence[Row]) -> Doubts | None:
     best = shares.argmax(axis=1)
     surest = _surest(np.where(known, shares.max(axis=1), -1.0), int(known.sum()))
     wrong = int((~given[surest, best[surest]]).sum())
+    guess = 1 / max(2, len(found.names))
+    sureness = float((shares.max(axis=1)[surest].mean() - guess) / (1 - guess))
     margin = own[odd] - shares[odd, other[odd]]
     doubts = []
     for place in odd[np.argsort(margin, kind="stable")].tolist():
         says, expected = found.names[int(given[place].argmax())], found.names[int(other[place])]
         doubts.append(_doubt(rows[place], says, expected, own[place], shares[place, other[place]]))
     blind = float(1 - given[known].mean(axis=0).max())
-    return Doubts(tuple(doubts), len(rows), len(surest), wrong, blind)
+    return Doubts(tuple(doubts), len(rows), len(surest), wrong, sureness, blind)
 
 
 def _answers(chosen: Sequence[Chosen], rows: Sequence[Row]) -> Doubts | None:
