@@ -334,14 +334,22 @@ def newest_unfinished(home: Path) -> RunFolder | None:
     """The newest run that can be carried on.
 
     One that was refused for what its recipe or data hold waits for a person; without a recipe a run was killed as
-    it was being begun.
+    it was being begun. RunError where a newer one is running: that is likely to be meant.
     """
+    busy, process = None, 0
     for path in reversed(known_runs(home)):
         run = RunFolder(path)
-        with contextlib.suppress(RunError):  # a damaged status.json of some other run
+        try:
             status = run.status()
-            if run.recipe.is_file() and status["state"] in ("stopped", "failed") and not status.get("refused"):
-                return run
+        except RunError:  # a damaged status.json of some other run
+            continue
+        if busy is None and status["state"] == "running" and status.get("pid") != os.getpid():
+            busy, process = run, status.get("pid", 0)
+        if run.recipe.is_file() and status["state"] in ("stopped", "failed") and not status.get("refused"):
+            if busy is not None:
+                fix = f"wait for it, or name the one to go on with: luthier resume {run.path}"
+                raise RunError(f"this newer run is still running (process {process})", where=str(busy.path), fix=fix)
+            return run
     return None
 
 

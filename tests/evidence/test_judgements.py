@@ -53,6 +53,7 @@ def test_lines_that_were_changed_are_passed_over() -> None:
     assert Judgement.from_json(one.as_json()) == one
     for line in ({}, {"row": 1, "by": "a", "word": "good"}, {"row": "1", "by": "a", "word": "perhaps"}):
         assert Judgement.from_json(line) is None
+    assert Judgement.from_json({"row": "1", "by": "a", "word": "bad", "time": None}) == said("1", "a", "bad")
     assert Judgement.from_json({"row": "1", "by": "a", "word": "bad", "scales": {"joy": 3, "fluency": "x"}}) == said(
         "1", "a", "bad"
     )

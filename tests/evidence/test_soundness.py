@@ -85,6 +85,40 @@ def test_labels_that_the_tuned_model_foretells_are_not_wrong() -> None:
     assert "Many labels look wrong" not in refuted.sentence
 
 
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_labels_that_words_do_not_tell_are_not_called_wrong(share: float) -> None:
+    """As in inference or paraphrase: the cheap model guesses, and what it guesses is no ground for doubt."""
+    draw = random.Random(0)
+    rows = [
+        Row(str(n), {"text": " ".join(draw.sample(PLAIN, 12)), "label": "same" if draw.random() < share else "other"})
+        for n in range(1000)
+    ]
+    doubts = doubtful(CLASSIFICATION.form, rows, range(len(rows)))
+    assert doubts is not None and doubts.rate[1] > 0.1 and doubts.finding().severity == "note"
+
+
+def test_labels_that_are_missing_among_several_are_told() -> None:
+    draw, rows = random.Random(0), []
+    names = [f"topic{n}" for n in range(10)]
+    for number in range(800):
+        labels = [name for name in names if draw.random() < 0.2]
+        words = draw.sample(PLAIN, 8) + [f"about{name}" for name in labels for _ in range(2)]
+        kept = sorted(label for label in labels if draw.random() > 0.4)
+        rows.append(Row(str(number), {"text": " ".join(words), "labels": kept}))
+    several = CLASSIFICATION(CLASSIFICATION.Options(problem_type="multi_label_classification"))
+    doubts = doubtful(several.form, rows, range(len(rows)))
+    assert doubts is not None and doubts.finding().severity == "warning"
+
+
+def test_a_name_that_is_two_things_is_no_warning() -> None:
+    rows = []
+    for number in range(300):
+        tag, before = ("B-person", "mr") if number % 6 == 0 else ("B-place", "in")
+        rows.append(Row(str(number), {"tokens": [before, "victoria", f"w{number}"], "tags": ["O", tag, "O"]}))
+    doubts = doubtful(TASKS["token-classification"].form, rows, range(len(rows)))
+    assert doubts is not None and doubts.rows and doubts.finding().severity == "note"
+
+
 def test_copies_do_not_speak_for_one_another() -> None:
     """A wrong row that stands there twice: asked about with its copy in another fold, the model would believe it."""
     rows, _ = reviews(300)
@@ -266,8 +300,15 @@ def test_rows_of_a_public_benchmark_are_named(tmp_path: Path, suffix: str) -> No
 
 def test_a_benchmark_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(DataError, match=r"bad\.json"):
-        read_benchmark(tmp_path / "bad.json")
+    (tmp_path / "deep.json").write_text("[" * 200_000 + "]" * 200_000)
+    for name in ("bad.json", "deep.json"):
+        with pytest.raises(DataError, match=name):
+            read_benchmark(tmp_path / name)
+
+
+def test_a_mark_at_a_files_beginning_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(["one two three four five"]).encode())
+    assert read_benchmark(tmp_path / "bom.json") == ["one two three four five"]
 
 
 def test_the_same_rows_give_the_same_doubts() -> None:

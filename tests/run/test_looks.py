@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
 import luthier
-from luthier.errors import DataError, LuthierWarning
+from luthier.errors import DataError, Interrupted, LuthierWarning, RunError
 from luthier.files import read_json
+from luthier.processes import start_of
+from luthier.training.events import Saved
 
 ALL = {"general_language", "robustness", "memorised", "slices"}
 
@@ -57,3 +62,41 @@ def test_a_benchmark_that_is_not_there_is_refused_before_training(recipe, tmp_pa
     with pytest.raises(DataError, match="no such file"):
         luthier.train({**recipe(), "evidence": {"benchmarks": ["gone.jsonl"]}}, out=tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_run_does_not_go_on_with_other_rows(recipe, data, tmp_path, monkeypatch) -> None:
+    """With a checkpoint it is refused and named before anything is written; without one it is said."""
+    rows = tmp_path / "rows.jsonl"
+    lines = data["classification"].read_text().splitlines(keepends=True)
+    rows.write_text("".join(lines))
+    made = {**recipe(), "data": {"train": str(rows), "validation": 0.2, "test": 0.2}}
+    stop = lambda event: (_ for _ in ()).throw(KeyboardInterrupt) if isinstance(event, Saved) else None
+    with pytest.raises(Interrupted):
+        luthier.train(made, out=tmp_path / "run", listen=stop)
+    before = (tmp_path / "run" / "data.json").read_bytes()
+    rows.write_text("".join(lines[:-20]))
+    with pytest.raises(RunError, match=f"{len(lines)} rows then, {len(lines) - 20} now") as told:
+        luthier.resume(str(tmp_path / "run"))
+    assert "rows.jsonl" in told.value.where and (tmp_path / "run" / "data.json").read_bytes() == before
+    rows.write_text("".join(lines))
+    assert luthier.resume(str(tmp_path / "run")).status()["state"] == "finished"
+
+
+def test_resume_without_a_name_asks_where_a_newer_run_is_running(runs, tmp_path) -> None:
+    from luthier.runs import RunFolder, newest_unfinished
+
+    home, places = tmp_path / "home", []
+    for name, state, pid in (("old", "stopped", 1), ("new", "running", os.getppid())):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "recipe.yaml").write_text("model: minilm\n")
+        RunFolder(place).set_status("running")
+        status = read_json(place / "status.json")
+        facts = {**status, "state": state, "pid": pid, "pid_start": start_of(pid)}
+        (place / "status.json").write_text(json.dumps(facts))
+        places.append({"path": str(place), "time": 1.0})
+    home.mkdir()
+    (home / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in places))
+    with pytest.raises(RunError, match="still running") as told:
+        newest_unfinished(home)
+    assert "old" in told.value.fix and "new" in told.value.where

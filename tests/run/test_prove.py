@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from luthier.evidence.score import Evaluation
-from luthier.run.prove import _ending_findings
+from luthier.run.prove import _alike, _ending_findings
 from luthier.tasks import TASKS
 
 
@@ -17,3 +17,10 @@ def test_answers_that_are_cut_off_are_a_warning(ended: float | None, found: bool
     assert [finding.id for finding in findings] == ["cut-off"] * found
     if found:
         assert "cut off after 40 tokens" in findings[0].sentence and "task.max_new_tokens" in findings[0].remedy
+
+
+def test_likelihoods_of_two_runs_are_not_held_against_each_other():
+    """Each is that of its own tokenizer's tokens; answers that were written out are held against each other."""
+    told, written = {"quality": 0.1}, {"quality": 0.1, "ended": True}
+    assert not _alike(TASKS["pretraining"], [told]) and not _alike(TASKS["generation"], [written, told])
+    assert _alike(TASKS["generation"], [written, written]) and _alike(TASKS["classification"], [told])

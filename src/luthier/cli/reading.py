@@ -153,7 +153,11 @@ def verdict(run: RunName = "last", json_: Json = False) -> int:
     found = opened.verdict
     if found is None:
         state = opened.status().get("state")
-        raise RunError(f"it has no verdict: it is {state}", where=str(opened.path), fix=f"luthier resume {opened.path}")
+        raise RunError(
+            f"it has no verdict: it is {state}",
+            where=str(opened.path),
+            fix="wait for it" if state == "running" else f"luthier resume {opened.path}",
+        )
     if json_:
         print_json(found)
     else:

@@ -22,6 +22,7 @@ from .intervals import Array, Z
 BINS = 10
 DRAWS = 200
 FEWEST_ROWS = 50  # under this nothing is said of calibration
+HELPS = 0.7  # a temperature is advised that leaves so much of the error, at the most
 GAP = 0.05  # an ECE under this is no trouble, proven or not
 
 
@@ -103,7 +104,7 @@ def calibration_finding(calibration: Calibration, by: float = 1.0, cooled: Calib
     which = "overconfident" if calibration.confidence > calibration.accuracy else "underconfident"
     sentence = f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."
     remedy = "Do not read its confidence as a probability; choose any threshold on it from validation rows."
-    if cooled is not None and cooled.ece < calibration.ece:
+    if cooled is not None and cooled.ece < HELPS * calibration.ece:
         numbers |= {"temperature": by, "ece_at_temperature": cooled.ece}
         remedy += (
             f" Or divide its log-odds by {by:.2f} (the temperature that fits the validation rows): the error is then "

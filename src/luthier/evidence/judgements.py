@@ -48,7 +48,9 @@ class Judgement:
             if isinstance(scales, dict)
             else None
         )
-        return cls(row, by, word, str(line.get("note", "")), float(line.get("time", 0.0)), known or None)
+        time = line.get("time")
+        when = float(time) if isinstance(time, int | float) else 0.0
+        return cls(row, by, word, str(line.get("note", "")), when, known or None)
 
 
 @dataclass(frozen=True, slots=True)

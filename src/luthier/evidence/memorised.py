@@ -22,7 +22,7 @@ FEWEST = 60  # test rows
 PART = 1 / 3  # of the test rows: the nearest, and the furthest
 GAP = 0.1  # beyond which a gap is a warning
 _DRAWS = 2_000
-_AT_ONCE = 500
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)

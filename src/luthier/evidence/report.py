@@ -258,7 +258,7 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
         p = "" if chance is None else "< 0.001" if chance < 0.001 else f"{chance:.3f}"
         rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}", p))
     minus = f"{names.get('tuned', TUNED).split()[0]} minus it"
-    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p")
+    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p (answers)")
     caption = "p: a paired test of the rows' quality (McNemar's, or by permutation), corrected for their number (Holm)."
     return Table("Figures of the scores plot", header, tuple(rows), caption if evaluation.tests else "")
 

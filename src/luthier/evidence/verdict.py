@@ -265,7 +265,7 @@ def _settle(needed: int | None) -> str:
 
 def _level_remedy(name: str, needed: int | None, trained: bool) -> str:
     cheaper = "Consider the cheap classical method itself, which costs far less to run. " if name == "classical" else ""
-    ways = "more training rows, more epochs, a larger model" if trained else _PROMPTED
+    ways = "more training rows, a larger model, or another method (luthier ladder)" if trained else _PROMPTED
     improve = f"mprove the model: {ways}."
     return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve
 

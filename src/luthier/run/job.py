@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from luthier import __version__, config
 from luthier.engine.ranks import ALONE, Ranks
-from luthier.errors import Interrupted
+from luthier.errors import Interrupted, RunError
 from luthier.evidence.measures import measure
-from luthier.files import json_text, publish, write_json, write_jsonl, write_text
+from luthier.files import json_text, publish, read_json, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW
 from luthier.records import Answer, Finding, Row
@@ -154,11 +154,31 @@ class Job:
             self.prepared = prepare(self.recipe.data, self.task, self.base, self.tokenizer, self.emit)
         if self.earlier is not None and not self.prepared.errors:
             keep_apart(self.prepared, self.earlier, self.task, self.recipe.data, self.emit)
+        if self.again:
+            self.refuse_other_data()
         write_json(self.folder.data, self.prepared.as_json())
         refuse_errors(self.prepared)
         write_jsonl(self.folder.splits, split_lines(self.prepared))
         self.replayed = old_rows(self)
         require_benchmarks(self.recipe.evidence, self.base)
+
+    def refuse_other_data(self) -> None:
+        """RunError where a run that has a checkpoint would go on with other rows; one that has none only says so."""
+        from luthier.training.checkpoint import complete
+
+        if not self.folder.data.is_file():
+            return
+        now = {str(file["path"]): file for file in self.prepared.files}
+        old = [file for file in read_json(self.folder.data)["files"] if str(file["path"]) in now]
+        odd = [file for file in old if file["sha256"] != now[str(file["path"])]["sha256"]]
+        if not odd:
+            return
+        name = str(odd[0]["path"])
+        found = f"it is not the file that the run began with ({odd[0]['rows']:,} rows then, {now[name]['rows']:,} now)"
+        if complete(self.folder.checkpoints):
+            fix = "put the old file back, or begin again with luthier train RECIPE --out NEW"
+            raise RunError(found, where=name, fix=fix)
+        self.emit(Phase(f"starting over with other rows: {name} has changed"))
 
     def find_machine(self) -> None:
         from luthier.engine.device import find_machine, keep_memory

@@ -165,7 +165,8 @@ class Looks:
         return [augmentation_finding(job.task, rows, answers, others, self._units(rows), job.recipe.seed)]
 
     def _most(self, rows: int) -> int:
-        return min(rows, WRITTEN) if self.job.task.speaks else rows
+        written = self.job.task.speaks or hasattr(self.job.recipe.task, "max_new_tokens")
+        return min(rows, WRITTEN) if written else rows
 
     def _answers(self, rows: Sequence[Row], progress: Callable[[int, int], None] | None = None) -> list[Answer]:
         """The tuned model's answers to other rows."""

@@ -221,11 +221,17 @@ def _previous(proof: Proof, home: Any) -> Finding | None:
         return None
     try:
         ours, theirs = (read_jsonl(folder.predictions / "test.jsonl") for folder in (proof.folder, other))
-        if not same_rows(ours, theirs):
+        if not same_rows(ours, theirs) or not _alike(proof.task, [*ours, *theirs]):
             return None
         return previous_finding(other.name, ours, theirs, proof.recipe.seed)
-    except (LuthierError, OSError, KeyError, ValueError):  # somebody has changed that run's files
+    except (LuthierError, OSError, KeyError, TypeError, ValueError):  # somebody has changed that run's files
         return None
+
+
+def _alike(task: Task, lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether quality means the same in two runs: how likely a token is depends on the tokenizer that cut it."""
+    texts = task.form[task.form.target].kind in ("text", "messages")
+    return not texts or all("ended" in line for line in lines)
 
 
 def _memorised(proof: Proof, tuned: Sequence[Answer]) -> Memorised | None:

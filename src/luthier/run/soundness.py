@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.data import units
+from luthier.data import marks_of, units
 from luthier.errors import DataError
 from luthier.evidence.options import EvidenceOptions
 from luthier.evidence.soundness import doubtful, giveaways, learning_curve, overlaps, read_benchmark, variety
@@ -18,6 +18,8 @@ from .prepare import Prepared, group_field
 from .recipe import Recipe
 
 MOST = 20_000  # rows that are looked at, evenly chosen
+ROWS_AND_LABELS = 100_000  # rows times labels: of many labels fewer rows are
+FEWEST = 2_000  # but never fewer than these
 
 
 def look_at_data(
@@ -32,6 +34,7 @@ def look_at_data(
     rows = _some([row for part in splits.values() for row in part if "made_by" not in row.fields])
     if not rows:
         return {}
+    rows = _fewer(rows, task)
     whose = _units(rows, task, recipe)
     say = lambda what, done: emit(Phase(what, done, len(rows)))
     emit(Phase("looking for words that tell a label", 0, len(rows)))
@@ -77,9 +80,9 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
 
 
 def require_benchmarks(options: EvidenceOptions, base: Path) -> None:
-    """DataError where a file that the recipe names is not there: better told before training than after it."""
+    """DataError where a file that the recipe names cannot be read: better told before training than after it."""
     for name in options.benchmarks:
-        _file(name, base)
+        read_benchmark(_file(name, base))
 
 
 def _file(name: str, base: Path) -> Path:
@@ -89,11 +92,20 @@ def _file(name: str, base: Path) -> Path:
     return path
 
 
-def _some(rows: list[Row]) -> list[Row]:
-    """At most MOST rows, evenly chosen."""
-    if len(rows) <= MOST:
+def _some(rows: list[Row], most: int = MOST) -> list[Row]:
+    """At most so many rows, evenly chosen."""
+    if len(rows) <= most:
         return rows
-    return [rows[i * len(rows) // MOST] for i in range(MOST)]
+    return [rows[i * len(rows) // most] for i in range(most)]
+
+
+def _fewer(rows: list[Row], task: Task) -> list[Row]:
+    """Fewer rows of many labels, since a cheap model is fitted for each."""
+    kind, target = task.form[task.form.target].kind, task.form.target
+    if kind not in ("label", "labels"):
+        return rows
+    labels = {mark for row in rows for mark in marks_of(row.get(target), kind)}
+    return _some(rows, max(FEWEST, ROWS_AND_LABELS // max(1, len(labels))))
 
 
 def _units(rows: Sequence[Row], task: Task, recipe: Recipe) -> list[Hashable]:

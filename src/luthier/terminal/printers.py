@@ -133,11 +133,15 @@ def _print_findings(out: Console, findings: Sequence[Mapping[str, Any]]) -> None
     for finding in sorted(findings, key=lambda one: _GRAVEST.index(one["severity"])):
         style = _STYLES.get(finding["severity"], "")
         out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
-        if rows := finding.get("rows"):
-            more = f" and {len(rows) - SHOWN_ROWS:,} more" if len(rows) > SHOWN_ROWS else ""
-            _indent(out, f"Rows: {', '.join(shown(str(row), 30) for row in rows[:SHOWN_ROWS])}{more}", style="dim")
+        _print_rows(out, finding)
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
+
+
+def _print_rows(out: Console, finding: Mapping[str, Any]) -> None:
+    if rows := finding.get("rows"):
+        more = f" and {len(rows) - SHOWN_ROWS:,} more" if len(rows) > SHOWN_ROWS else ""
+        _indent(out, f"Rows: {', '.join(shown(str(row), 30) for row in rows[:SHOWN_ROWS])}{more}", style="dim")
 
 
 def _print_faults(out: Console, severity: str, code: str, some: Sequence[Mapping[str, Any]]) -> None:
@@ -240,6 +244,8 @@ def print_verdict(
     for finding in shown_here:
         style = _STYLES.get(finding["severity"], "")
         out.print(Text(finding["severity"], style=style) + Text(f"  {finding['sentence']}"))
+        if not rest:
+            _print_rows(out, finding)
         if finding.get("remedy"):
             _indent(out, f"Fix: {finding['remedy']}")
     if rest and others:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...data.pulse import Say
 from ...records import Form, Row
+from ..intervals import wilson
 from .answer_sentences import Chosen, answering_sentences
 from .doubts import SUREST, Doubt, Doubts
 from .held_out import HeldOut, held_out
@@ -84,7 +85,7 @@ def _answers(chosen: Sequence[Chosen], rows: Sequence[Row]) -> Doubts | None:
 def _each(found: HeldOut, rows: Sequence[Row]) -> Doubts:
     """Any number of labels a row: each is doubted by itself, whether it is given or left out."""
     doubts: list[tuple[float, Doubt]] = []
-    surest = wrong = 0
+    surest, wrong = [0, 0], [0, 0]  # labels that are left out, and labels that are given
     for column, name in enumerate(found.names):
         shares = np.stack([1 - found.shares[:, column], found.shares[:, column]], axis=1)
         given = np.stack([~found.given[:, column], found.given[:, column]], axis=1)
@@ -96,13 +97,17 @@ def _each(found: HeldOut, rows: Sequence[Row]) -> Doubts:
                 has = bool(found.given[place, column])
                 doubt = _doubt(rows[place], says[has], says[not has], own[place], 1 - own[place])
                 doubts.append((float(own[place]), doubt))
-        held = _surest(shares.max(axis=1), len(shares))
-        surest += len(held)
-        wrong += int((~given[held, shares.argmax(axis=1)[held]]).sum())
+        for side in (0, 1):  # apart: nearly all of the surest would lack a rare label
+            held = _surest(shares[:, side], int(given[:, side].sum()))
+            if shares[held, side].mean() > 0.5:  # else the model cannot tell this label at all
+                surest[side] += len(held)
+                wrong[side] += int((~given[held, side]).sum())
     once: dict[str, Doubt] = {}
     for _, doubt in sorted(doubts, key=lambda one: one[0]):
         once.setdefault(doubt.id, doubt)
-    return Doubts(tuple(once.values()), len(rows), surest, wrong)
+    # The worse of the two: among many labels that are rightly left out those that are missing would not show.
+    worse = max((0, 1), key=lambda side: wilson(wrong[side] / max(1, surest[side]), surest[side])[0])
+    return Doubts(tuple(once.values()), len(rows), surest[worse], wrong[worse])
 
 
 def _usual(shares: Any, given: Any) -> Any:

@@ -24,7 +24,7 @@ def read_benchmark(path: Path) -> list[str]:
     """
     try:
         texts = list(dict.fromkeys(_texts_of(path)))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, RecursionError) as error:  # a nest of lists without end
         raise DataError(
             f"it cannot be read ({error})", where=str(path), fix="name a JSON, JSONL, CSV, TSV, Parquet or text file"
         ) from None
@@ -40,7 +40,7 @@ def _texts_of(path: Path) -> Iterator[str]:
             for batch in file.iter_batches():
                 yield from _strings(batch.to_pylist())
         return
-    with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
         if suffix == ".json":
             yield from _strings(json.load(lines))
         elif suffix in (".jsonl", ".ndjson"):

@@ -47,7 +47,8 @@ def by_heart(form: Form, rows: Sequence[Row], units: Sequence[Hashable]) -> Doub
     once: dict[str, Doubt] = {}
     for doubt in doubts:
         once.setdefault(doubt.id, doubt)
-    return Doubts(tuple(once.values()), len(rows), judged, len(doubts))
+    # A name may rightly be one thing here and another there: how many tags are wrong is not told by this.
+    return Doubts(tuple(once.values()), len(rows), judged, len(doubts), sureness=0.0)
 
 
 def _said(form: Form, rows: Sequence[Row], within: str) -> list[tuple[int, tuple[str, ...], str]]:

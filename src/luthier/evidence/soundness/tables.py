@@ -28,7 +28,7 @@ def soundness_tables(figures: Mapping[str, Any], rows: Sequence[Row], form: Form
     curve = figures.get("learning_curve")
     if curve:
         points = tuple((one["rows"], as_text(curve["score"], one["score"])) for one in curve["points"])
-        caption = f"By {curve['model']}, on the validation rows."
+        caption = f"By {curve['model']}, on rows that it was not fitted on; no test row is among them."
         out.append(Table("What more rows bring", ("training rows", "score"), points, caption))
     topics = (figures.get("variety") or {}).get("topics")
     if topics:
