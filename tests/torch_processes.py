@@ -13,10 +13,12 @@ MOST = 40
 
 
 class _Notes(MetaPathFinder):
-    """Finds nothing; notes that somebody looked for torch. A process that was forked from one that has it does not."""
+    """Finds nothing; notes that torch is being loaded, not that somebody asks whether it is there. A process that was
+    forked from one that has it loads nothing.
+    """
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "torch":
+        if name == "torch._C":
             sys.meta_path.remove(self)
             with open(os.environ.get(NOTES) or os.devnull, "a") as file:  # noqa: PTH123, cheap enough for every start
                 file.write(" ".join([str(os.getpid()), *sys.argv[:3]])[:200].replace("\n", " ") + "\n")
@@ -39,4 +41,5 @@ def watch() -> None:
 def counted() -> list[str]:
     """A line for each process so far: its number and how it was called."""
     with open(os.environ.get(NOTES) or os.devnull) as file:  # noqa: PTH123
-        return file.read().splitlines()
+        lines = file.read().splitlines()
+    return list({line.split()[0]: line for line in lines}.values())
