@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from luthier.engine.device import Machine
 
 LONGEST = 64  # tokens of a text, where the model reads as many
-AT_ONCE = 40
+AT_ONCE = 16  # texts
+NUMBERS = 1 << 23  # logits that are held at once, beyond which fewer texts are read together
 
 
 def general_state(
@@ -30,12 +31,14 @@ def general_state(
 
     texts, parts = general_texts(), []
     longest = _longest(model)
+    words = int(getattr(getattr(model, "config", None), "vocab_size", 0) or 0) if kind == "decoder" else 0
+    together = max(1, min(AT_ONCE, NUMBERS // max(1, words * longest)))
     was = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(texts), AT_ONCE):
-                parts.append(_part(model, tokenizer, machine, texts[start : start + AT_ONCE], kind, offset, longest))
+            for start in range(0, len(texts), together):
+                parts.append(_part(model, tokenizer, machine, texts[start : start + together], kind, offset, longest))
     except (TypeError, AttributeError, NotImplementedError):  # a model that reads other things than token ids
         return None
     finally:
