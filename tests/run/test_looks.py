@@ -100,3 +100,17 @@ def test_resume_without_a_name_asks_where_a_newer_run_is_running(runs, tmp_path)
     with pytest.raises(RunError, match="still running") as told:
         newest_unfinished(home)
     assert "old" in told.value.fix and "new" in told.value.where
+
+
+def test_a_look_at_the_data_that_fails_costs_no_other_and_tells_no_secret(recipe, tmp_path, monkeypatch) -> None:
+    def broken(*given):
+        raise KeyError("no route to http://ada:hunter2@host/x")
+
+    monkeypatch.setattr("luthier.run.soundness.doubtful", broken)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe()))
+    with pytest.warns(LuthierWarning, match="label errors could not be looked at"):
+        report = luthier.check(str(path))
+    found = {finding["id"]: finding["sentence"] for finding in report["findings"]}
+    assert {"look-failed", "learning-curve"} <= set(found) and "label-errors" not in found
+    assert "hunter2" not in found["look-failed"]

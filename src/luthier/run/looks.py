@@ -1,20 +1,20 @@
 """What is looked at beside training and its scores: at the model before tuning, at the data, at the tuned model.
 
-The model is saved by then. So a look that fails costs itself and is told, never the run.
+A look that fails costs itself and is told (attempt.py).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from luthier.data import units
-from luthier.errors import Interrupted, LuthierError, LuthierWarning, is_out_of_memory
+from luthier.errors import LuthierError
 from luthier.files import read_jsonl, write_json
 from luthier.records import Answer, Finding, Row
 from luthier.training.events import Phase
 
+from .attempt import attempt
 from .earlier import added_finding
 from .prepare import group_field
 from .use import saved_answer
@@ -48,9 +48,7 @@ class Looks:
         from .soundness import look_at_data
 
         job = self.job
-        parts = (job.prepared, job.task, job.recipe, job.base, job.emit)
-        nothing: dict[str, Any] = {}
-        job.prepared.facts["soundness"] = self._looked("the data", lambda: look_at_data(*parts), nothing)
+        job.prepared.facts["soundness"] = look_at_data(job.prepared, job.task, job.recipe, job.base, job.emit)
         write_json(job.folder.data, job.prepared.as_json())
 
     def after(self, proof: Proof, answers: Sequence[Answer]) -> None:
@@ -63,17 +61,7 @@ class Looks:
         proof.findings += self.failed
 
     def _looked(self, what: str, look: Callable[[], T], nothing: T) -> T:
-        try:
-            return look()
-        except Exception as error:
-            if isinstance(error, Interrupted) or is_out_of_memory(error):
-                raise
-            warnings.warn(
-                f"{what} could not be looked at: {type(error).__name__}: {error}", LuthierWarning, stacklevel=2
-            )
-            said = f"{what[:1].upper()}{what[1:]} could not be looked at ({type(error).__name__}: {str(error)[:200]})."
-            self.failed.append(Finding("look-failed", "warning", said, {"what": what}))
-            return nothing
+        return attempt(what, look, nothing, self.failed)
 
     def _general(self) -> State | None:
         """What the model makes of everyday texts now, where tuning may change that."""

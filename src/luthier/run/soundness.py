@@ -14,6 +14,7 @@ from luthier.records import Finding, Row
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
+from .attempt import attempt
 from .prepare import Prepared, group_field
 from .recipe import Recipe
 
@@ -29,7 +30,7 @@ def look_at_data(
     base: Path,
     emit: Callable[[Event], None],
 ) -> dict[str, Any]:
-    """Add what is found to `prepared.findings`; the figures, as data.json keeps them."""
+    """Add what is found to `prepared.findings`, looks that failed among it; the figures, as data.json keeps them."""
     options, splits = recipe.evidence, prepared.splits
     rows = _some([row for part in splits.values() for row in part if "made_by" not in row.fields])
     if not rows:
@@ -37,24 +38,26 @@ def look_at_data(
     rows = _fewer(rows, task)
     whose = _units(rows, task, recipe)
     say = lambda what, done: emit(Phase(what, done, len(rows)))
-    emit(Phase("looking for words that tell a label", 0, len(rows)))
-    found: list[Finding] = giveaways(task.form, rows)
+    found: list[Finding] = []
     figures: dict[str, Any] = {"rows": len(rows)}
+    say("looking for words that tell a label", 0)
+    found += attempt("words that tell a label", lambda: giveaways(task.form, rows), [], found)
     if options.label_errors:
-        doubts = doubtful(task.form, rows, whose, say)
+        doubts = attempt("label errors", lambda: doubtful(task.form, rows, whose, say), None, found)
         if doubts is not None:
             figures["label_errors"] = doubts.as_json()
             found.append(doubts.finding())
     if options.learning_curve:  # a choice would be made by it, so no test row is in it
         known = {row.id for row in splits["test"]}
         some = [i for i, row in enumerate(rows) if row.id not in known]
-        curve = learning_curve(task, [rows[i] for i in some], [whose[i] for i in some], say, recipe.seed)
+        parts = [rows[i] for i in some], [whose[i] for i in some]
+        curve = attempt("the learning curve", lambda: learning_curve(task, *parts, say, recipe.seed), None, found)
         if curve is not None:
             figures["learning_curve"] = curve.as_json()
             found.append(curve.finding())
     if options.variety:
         emit(Phase("looking at topics"))
-        varied = variety(task.form, rows)
+        varied = attempt("variety", lambda: variety(task.form, rows), None, found)
         if varied is not None:
             figures["variety"] = varied.as_json()
             found += varied.findings()
