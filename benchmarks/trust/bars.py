@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -69,3 +73,11 @@ def hold(bar: Bar, count: int, seed: int, twin: str = "", say: Callable[[str], N
         if trial.fault and twin:
             break
     return Outcome(bar, done, seed, time.monotonic() - start, twin)
+
+
+@cache
+def scratch(name: str) -> Path:
+    """A bar's own folder, gone with the process."""
+    folder = tempfile.TemporaryDirectory(prefix=f"{name}-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

@@ -8,7 +8,6 @@ the date (`MEASURED`, `TIMED`), status.json and environment.json. Then the rows 
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bars import Bar, Trial
+from bars import Bar, Trial, scratch
 
 HERE = Path(__file__).resolve().parent
 SEED, OTHER = 7, 8
@@ -115,13 +114,6 @@ def _digest_of_events(path: Path) -> str:
 
 
 @cache
-def _place() -> Path:
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
-
-
-@cache
 def _first(kind: tuple[str, str]) -> Path:
     return _run(kind, None, "")
 
@@ -131,7 +123,7 @@ def _run(kind: tuple[str, str], number: int | None, twin: str, shuffled: int = 0
     from nursery import the_nursery
 
     recipe = _recipe(kind, shuffled, OTHER if other else SEED)
-    place = Path(tempfile.mkdtemp(dir=_place()))
+    place = Path(tempfile.mkdtemp(dir=scratch("determinism")))
     out, log = place / "run", place / "log"
     arguments = ["train", str(recipe), "--out", str(out)]
     if number is None:
@@ -159,7 +151,7 @@ def _recipe(kind: tuple[str, str], shuffled: int, seed: int) -> Path:
     from luthier.files import write_jsonl
 
     task, method = kind
-    model, rows = _place() / MODELS[task], _place() / f"{task}-{shuffled}.jsonl"
+    model, rows = scratch("determinism") / MODELS[task], scratch("determinism") / f"{task}-{shuffled}.jsonl"
     if not model.exists():
         tiny.save_model(model, MODELS[task])
     if not rows.exists():
@@ -180,7 +172,7 @@ def _recipe(kind: tuple[str, str], shuffled: int, seed: int) -> Path:
         "train": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "dtype": "float32"},
         "seed": seed,
     }
-    path = _place() / f"{task}-{method}-{shuffled}-{seed}.yaml"
+    path = scratch("determinism") / f"{task}-{method}-{shuffled}-{seed}.yaml"
     path.write_text(json.dumps(recipe))
     return path
 

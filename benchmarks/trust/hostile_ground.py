@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from bars import scratch
 
 import tiny
 from luthier.files import write_jsonl
@@ -110,20 +110,13 @@ def change(path: Path, changes: Mapping[str, Any]) -> None:
 
 
 @cache
-def _place() -> Path:
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
-
-
-@cache
 def sound_model(architecture: str) -> Path:
-    return tiny.save_model(_place() / architecture, architecture)
+    return tiny.save_model(scratch("hostile_ground") / architecture, architecture)
 
 
 @cache
 def sound_rows() -> Path:
-    path = _place() / "rows.jsonl"
+    path = scratch("hostile_ground") / "rows.jsonl"
     rows = tiny.rows_for("classification", 60)
     write_jsonl(path, ({"text": row["text"], "label": row["label"]} for row in rows))
     return path
@@ -134,7 +127,7 @@ def sound_run(method: str) -> Path:
     """A finished run of a classifier. `checkpoints/` is kept, so that it can be made to look unfinished."""
     import luthier
 
-    folder = _place() / f"run-{method}"
+    folder = scratch("hostile_ground") / f"run-{method}"
     recipe = {
         "model": str(sound_model("bert")),
         "task": {"name": "classification", "max_length": 32},

@@ -8,7 +8,6 @@ file with weights is another. A damaged copy must be refused with the tensor's o
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import json
 import os
@@ -24,7 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from bars import Bar, Trial
+from bars import Bar, Trial, scratch
 from kill import as_written
 from nursery import the_nursery
 
@@ -77,20 +76,13 @@ def trials(count: int, seed: int, twin: str) -> Iterator[Trial]:
 
 
 @cache
-def _place() -> Path:
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
-
-
-@cache
 def _run(kind: Kind, twin: str = "") -> tuple[Path, dict[str, Any]]:
     """The folder of a run, and `outputs` of its model as it stood when it was saved."""
     from luthier.run import prove
     from luthier.run.job import Job
 
     task, method = kind
-    model, rows = _place() / MODELS[task], _place() / f"{task}.jsonl"
+    model, rows = scratch("reload") / MODELS[task], scratch("reload") / f"{task}.jsonl"
     if not model.exists():
         tiny.save_model(model, MODELS[task])
     if not rows.exists():
@@ -119,7 +111,7 @@ def _run(kind: Kind, twin: str = "") -> tuple[Path, dict[str, Any]]:
         save(self)
         gave.update(outputs(self.task, self.model, self.tokenizer, self.prepared.splits["test"], self.machine))
 
-    out = Path(tempfile.mkdtemp(dir=_place(), prefix=f"{task}-{method}-"))
+    out = Path(tempfile.mkdtemp(dir=scratch("reload"), prefix=f"{task}-{method}-"))
     plain = lambda path, content: path.write_text("<html>")  # its plots would take half the time
     with patch.object(Job, "save", noted), patch.object(prove, "write_report", plain):
         luthier.train(recipe, out=out)
@@ -149,7 +141,7 @@ def outputs(task: Any, model: Any, tokenizer: Any, rows: Any, machine: Any) -> d
 
 def _again(kind: Kind, twin: str) -> str:
     run, gave = _run(kind, twin if twin in AT_SAVING else "")
-    told = Path(tempfile.mkdtemp(dir=_place()))
+    told = Path(tempfile.mkdtemp(dir=scratch("reload")))
     log = told / "log"
     asked = f"{twin}+{run}+{told / 'gave.json'}"
     child = the_nursery().start([], home=told / "home", log=log, module=__name__, twin=asked)
@@ -221,7 +213,7 @@ def _given_again(folder: Path) -> dict[str, Any]:
 
 def _damaged(kind: Kind, what: str, draw: random.Random, number: int) -> str:
     run, _ = _run(kind)
-    copy = _place() / f"damaged-{os.getpid()}-{number}"
+    copy = scratch("reload") / f"damaged-{os.getpid()}-{number}"
     shutil.copytree(run, copy)
     try:
         places = [copy / "model", *sorted((copy / "checkpoints").glob("step-*"))[-1:]]

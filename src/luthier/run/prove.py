@@ -36,6 +36,7 @@ from luthier.runs import RunFolder, count_test, scored_before
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
+from .attempt import attempt
 from .prepare import Prepared, group_field, test_key
 from .recipe import Recipe
 
@@ -147,11 +148,11 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         finding = calibration_finding(calibration, *_cooled(proof, task.correct(test, tuned)))
         findings += [finding] if finding else []
         emit(Phase("comparing test rows with training rows", 0, len(test)))
-        learned = _memorised(proof, tuned)
+        learned = attempt("learning by heart", lambda: _memorised(proof, tuned), None, findings)
         if learned is not None:
             measured["memorised"] = learned.as_json()
             findings.append(learned.finding())
-        kinds = _slices(proof, tuned)
+        kinds = attempt("kinds of test rows", lambda: _slices(proof, tuned), None, findings)
         if kinds is not None:
             measured["slices"] = kinds.as_json()
         weak = kinds.weak[:1] if kinds is not None else []
