@@ -141,7 +141,7 @@ def trainer_side(s: Settings, best: bool) -> Result:
 
 
 def dictionary_side(s: Settings) -> Result:
-    from luthier.evidence.baselines import classical
+    from luthier.evidence.baselines.by_target import classical
     from luthier.tasks import TASKS
 
     train, test = data(s)

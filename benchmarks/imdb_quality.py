@@ -32,7 +32,7 @@ def tuned(s: Settings, way: str) -> Result:
 
 
 def classical(s: Settings) -> Result:
-    from luthier.evidence.baselines import classical as bag_of_words
+    from luthier.evidence.baselines.by_target import classical as bag_of_words
     from luthier.tasks import TASKS
 
     train, test = measure.imdb(s["imdb"], s["rows"], s["test_rows"])

@@ -24,7 +24,7 @@ def continued(s: Settings) -> Result:
 
     `differences` of both are to the model as it came, untuned.
     """
-    from luthier.evidence.score import evaluate
+    from luthier.evidence.scores.score import evaluate
     from luthier.run.use import _untuned_answers
 
     with tempfile.TemporaryDirectory() as name:

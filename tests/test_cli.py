@@ -18,7 +18,7 @@ import luthier.run as luthier_run
 import tiny
 from luthier import cli, demos, errors
 from luthier.cli import machine, rows
-from luthier.evidence.compare import Compared, Comparison
+from luthier.evidence.scores.compare import Compared, Comparison
 from luthier.files import write_json, write_jsonl
 from luthier.run.recipe import read
 from luthier.run.use import Run

@@ -11,7 +11,7 @@ import pytest
 import tiny
 from luthier.cli import main
 from luthier.errors import RunError
-from luthier.evidence.rungs import write_rungs
+from luthier.evidence.report.rungs import write_rungs
 from luthier.files import read_json
 from luthier.ladder import _plan, _rung_recipe, climb
 from luthier.run.recipe import read

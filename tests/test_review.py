@@ -12,7 +12,7 @@ import tiny
 from luthier.cli.rows import written
 from luthier.data.options import DataOptions
 from luthier.errors import DataError, InputError, RunError
-from luthier.evidence.score import Evaluation
+from luthier.evidence.scores.score import Evaluation
 from luthier.evidence.verdict import decide
 from luthier.files import write_jsonl
 from luthier.records import Answer, Row

@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from luthier.errors import DataError
-from luthier.evidence.compare import Compared, Comparison
+from luthier.evidence.scores.compare import Compared, Comparison
 from luthier.terminal import printers, streams
 from luthier.terminal.pace import Pace, PhasePace, left_text
 from luthier.terminal.progress import Progress, _Live

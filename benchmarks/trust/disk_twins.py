@@ -43,7 +43,7 @@ def put_in(twin: str) -> None:
     if "module" not in orders:
         filler()
         return
-    from luthier.evidence import report
+    from luthier.evidence.report import page as report
     from luthier.run import prove
     from luthier.training import loop
 

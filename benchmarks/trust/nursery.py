@@ -144,7 +144,7 @@ class Child:
 def _serve() -> None:
     for name in ("accelerate", "peft", "sklearn.linear_model", "matplotlib.figure", "transformers", "luthier.cli"):
         importlib.import_module(name)
-    for name in ("luthier.run", "luthier.training.loop", "luthier.run.prove", "luthier.evidence.report"):
+    for name in ("luthier.run", "luthier.training.loop", "luthier.run.prove", "luthier.evidence.report.page"):
         importlib.import_module(name)
     import tiny
 

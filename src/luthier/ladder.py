@@ -20,8 +20,8 @@ from typing import Any
 
 from luthier import config
 from luthier.errors import Interrupted, LuthierError, ModelError, RunError
-from luthier.evidence.measures import measure
-from luthier.evidence.rungs import RungFacts, write_rungs
+from luthier.evidence.report.rungs import RungFacts, write_rungs
+from luthier.evidence.scores.measures import measure
 from luthier.files import read_json, read_log, write_json, write_text
 from luthier.methods import METHODS
 from luthier.run.augment import whole_model, with_whole_paths
@@ -289,7 +289,7 @@ def _write_state(folder: Path, rungs: Sequence[Rung]) -> None:
 
 def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
     """What the page and the table say: the best validation score first, baselines among the rungs."""
-    from luthier.evidence.compare import compare
+    from luthier.evidence.scores.compare import compare
 
     runs = {rung.name: Run(RunFolder(Path(rung.run))) for rung in rungs}
     facts, seen = [], set()

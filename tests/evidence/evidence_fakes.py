@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from luthier.evidence.baselines import baseline_names
-from luthier.evidence.calibration import calibrate
-from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
-from luthier.evidence.overfit import fit_findings
-from luthier.evidence.rows import choose
-from luthier.evidence.score import ScoredTask, evaluate
-from luthier.evidence.score import unit_keys as evaluation_units
-from luthier.evidence.slices import slices
+from luthier.evidence.baselines.by_target import baseline_names
+from luthier.evidence.learning.overfit import fit_findings
+from luthier.evidence.report.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
+from luthier.evidence.report.rows import choose
+from luthier.evidence.scores.calibration import calibrate
+from luthier.evidence.scores.score import ScoredTask, evaluate
+from luthier.evidence.scores.score import unit_keys as evaluation_units
+from luthier.evidence.scores.slices import slices
 from luthier.evidence.verdict import decide
 from luthier.records import Answer, Fault, Field, Form, Row, Table
 

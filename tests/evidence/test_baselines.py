@@ -5,7 +5,7 @@ import random
 import pytest
 from evidence_fakes import Labels, Spans, label_rows, span_rows
 
-from luthier.evidence.baselines import baseline_names, classical, trivial
+from luthier.evidence.baselines.by_target import baseline_names, classical, trivial
 from luthier.records import Row
 
 GOOD, BAD = ["lovely", "superb", "moving", "a joy"], ["dreadful", "dull", "a mess", "a bore"]

@@ -9,8 +9,8 @@ import pytest
 
 from luthier.engine.entities.bio import spelled
 from luthier.errors import LuthierError
-from luthier.evidence.baselines import baseline_names, classical, trivial
-from luthier.evidence.dictionary import known_entities
+from luthier.evidence.baselines.by_target import baseline_names, classical, trivial
+from luthier.evidence.baselines.dictionary import known_entities
 from luthier.records import Answer, Field, Form, Row
 
 TEXT = Field("text", "text", "what is judged")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from luthier.evidence.calibration import calibrate, calibration_finding, cooled, temperature
+from luthier.evidence.scores.calibration import calibrate, calibration_finding, cooled, temperature
 from luthier.records import Answer
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from evidence_fakes import label_content, span_content
 
-from luthier.evidence.card import card
+from luthier.evidence.report.card import card
 
 LOADING = """\
 from transformers import pipeline

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from luthier.evidence.compare import Contender, compare
-from luthier.evidence.score import Evaluation
+from luthier.evidence.scores.compare import Contender, compare
+from luthier.evidence.scores.score import Evaluation
 
 
 def contender(name, quality, hashes=None, task="classification", groups=None):

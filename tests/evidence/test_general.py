@@ -10,7 +10,7 @@ import torch
 
 import tiny
 from luthier.engine.device import Machine
-from luthier.evidence.general import State, change, general_texts
+from luthier.evidence.learning.general import State, change, general_texts
 from luthier.run.general import general_state
 
 MACHINE = Machine("cpu", "float32", "test", 1)

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from luthier.evidence import intervals
-from luthier.evidence.intervals import (
+from luthier.evidence.scores import intervals
+from luthier.evidence.scores.intervals import (
     difference_interval,
     percentile,
     resample,
@@ -15,8 +15,8 @@ from luthier.evidence.intervals import (
     sum_by_group,
     wilson,
 )
-from luthier.evidence.measures import interval_text
-from luthier.evidence.score import Evaluation
+from luthier.evidence.scores.measures import interval_text
+from luthier.evidence.scores.score import Evaluation
 
 
 def mean(sums):
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_draws_whatever_the_chunk(monkeypatch):
     first = resample(counts, mean, seed=4)["tuned"]["mean"]
     assert np.array_equal(first, resample(counts, mean, seed=4)["tuned"]["mean"])
     assert not np.array_equal(first, resample(counts, mean, seed=5)["tuned"]["mean"])
-    monkeypatch.setattr("luthier.evidence.intervals.CHUNK", 1000)
+    monkeypatch.setattr("luthier.evidence.scores.intervals.CHUNK", 1000)
     assert np.array_equal(first, resample(counts, mean, seed=4)["tuned"]["mean"])
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from luthier.evidence.judgements import Judgement, alpha, summary
+from luthier.evidence.report.judgements import Judgement, alpha, summary
 
 
 def said(row: str, by: str, word: str, **scales: int) -> Judgement:

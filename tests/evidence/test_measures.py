@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.evidence.measures import as_text, difference_text, interval_text, signed
+from luthier.evidence.scores.measures import as_text, difference_text, interval_text, signed
 
 
 @pytest.mark.parametrize(

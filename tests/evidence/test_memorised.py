@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from luthier.evidence.memorised import memorised
+from luthier.evidence.learning.memorised import memorised
 from luthier.records import Row
 from luthier.tasks import TASKS
 

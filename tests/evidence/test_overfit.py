@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evidence_fakes import curve
 
-from luthier.evidence.overfit import FIT_FINDINGS, fit_findings
+from luthier.evidence.learning.overfit import FIT_FINDINGS, fit_findings
 
 FALLING = [0.69, 0.50, 0.38, 0.29, 0.21, 0.15, 0.10, 0.07]
 SETTLED = [0.66, 0.50, 0.45, 0.43, 0.425, 0.42, 0.425, 0.42]

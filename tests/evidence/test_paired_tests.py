@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from luthier.evidence.paired_tests import holm, paired_p
+from luthier.evidence.scores.paired_tests import holm, paired_p
 
 
 def test_right_and_wrong_is_mcnemars_exact_test() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from luthier.evidence.previous import previous_finding, same_rows
+from luthier.evidence.scores.previous import previous_finding, same_rows
 
 
 def lines(right: list[int], group: int = 0) -> list[dict]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from evidence_fakes import curve, label_content, span_content
 
-from luthier.evidence.calibration import calibrate
-from luthier.evidence.content import DataFacts, FaultCount, Lengths, SourceFile
-from luthier.evidence.report import _row_parts, render, write_report
-from luthier.evidence.rows import Chosen, Piece, Shown
+from luthier.evidence.report.content import DataFacts, FaultCount, Lengths, SourceFile
+from luthier.evidence.report.page import _row_parts, render, write_report
+from luthier.evidence.report.rows import Chosen, Piece, Shown
+from luthier.evidence.scores.calibration import calibrate
 from luthier.evidence.verdict import Verdict
 from luthier.records import Answer, Finding, Table
 

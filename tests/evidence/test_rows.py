@@ -3,7 +3,7 @@
 import numpy as np
 from evidence_fakes import Labels, Spans, label_rows, span_rows
 
-from luthier.evidence.rows import Piece, choose, pieces, show
+from luthier.evidence.report.rows import Piece, choose, pieces, show
 from luthier.records import Answer, Field, Form, Row
 
 

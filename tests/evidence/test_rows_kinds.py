@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from test_baselines_kinds import MANY, NUMBER, TAGS, sentence
 
-from luthier.evidence.rows import show
+from luthier.evidence.report.rows import show
 from luthier.records import Answer, Row
 
 

@@ -7,7 +7,7 @@ import pytest
 from evidence_fakes import Labels, Spans, label_rows, right_with, span_answers, span_rows
 
 from luthier.errors import LuthierError
-from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.scores.score import Evaluation, evaluate
 from luthier.records import Answer, Row
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.evidence.sentences import sentences, words
+from luthier.evidence.baselines.sentences import sentences, words
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from evidence_fakes import Labels, Spans, label_content, label_rows, span_rows
 
-from luthier.evidence.card import card
-from luthier.evidence.report import render
-from luthier.evidence.rows import choose
-from luthier.evidence.slices import Slices, slices
+from luthier.evidence.report.card import card
+from luthier.evidence.report.page import render
+from luthier.evidence.report.rows import choose
+from luthier.evidence.scores.slices import Slices, slices
 from luthier.records import Answer, Field, Form, Row
 
 TAGS = Form((Field("tokens", "tokens", "words"), Field("tags", "tags", "entities", within="tokens")), "tags")

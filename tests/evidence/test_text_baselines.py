@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luthier.evidence.baselines import baseline_names, classical, trivial
+from luthier.evidence.baselines.by_target import baseline_names, classical, trivial
 from luthier.records import Field, Form, Row
 
 SHORTEN = Form((Field("source", "text", ""), Field("target", "text", "")), "target")

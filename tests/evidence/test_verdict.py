@@ -3,7 +3,7 @@
 import pytest
 from evidence_fakes import Labels, label_rows, right_with
 
-from luthier.evidence.score import Evaluation, evaluate
+from luthier.evidence.scores.score import Evaluation, evaluate
 from luthier.evidence.verdict import decide
 from luthier.records import Answer, Finding
 

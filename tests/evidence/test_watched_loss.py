@@ -7,8 +7,8 @@ from typing import Any
 
 from evidence_fakes import curve, label_content
 
-from luthier.evidence.overfit import fit_findings
-from luthier.evidence.report import _curve_parts
+from luthier.evidence.learning.overfit import fit_findings
+from luthier.evidence.report.page import _curve_parts
 
 TRAIN, HELD = [5.0, 4.2, 3.9, 3.7, 3.6], [4.9, 4.3, 4.1, 4.05, 4.04]
 

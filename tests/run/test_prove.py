@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luthier.evidence.score import Evaluation
+from luthier.evidence.scores.score import Evaluation
 from luthier.run.prove import _alike, _ending_findings
 from luthier.tasks import TASKS
 

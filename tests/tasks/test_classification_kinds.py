@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_sc
 
 import tiny
 from luthier.errors import RecipeError
-from luthier.evidence.score import evaluate
+from luthier.evidence.scores.score import evaluate
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
 from luthier.tasks.base import DOUBT

@@ -67,7 +67,7 @@ def doctor(
 def environment() -> dict[str, Any]:
     """Versions, device, memory, disk and folders. Values for a person; sizes in words."""
     from luthier.engine.device import find_machine
-    from luthier.evidence.content import memory_text
+    from luthier.evidence.report.content import memory_text
     from luthier.models import home, listing, offline
     from luthier.run.provenance import environment as of_run
 

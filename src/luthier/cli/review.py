@@ -11,7 +11,7 @@ import typer
 from .arguments import Json, RunName
 
 if TYPE_CHECKING:
-    from luthier.evidence.rows import Shown
+    from luthier.evidence.report.rows import Shown
     from luthier.run.review import Review
 
 WORDS = {"g": "good", "good": "good", "b": "bad", "bad": "bad"}
@@ -56,7 +56,7 @@ def review(
 
 
 def _ask(found: Review, left: Sequence[Shown], who: str) -> None:
-    from luthier.evidence.judgements import SCALES
+    from luthier.evidence.report.judgements import SCALES
     from luthier.terminal.printers import print_shown
     from luthier.terminal.streams import say
 

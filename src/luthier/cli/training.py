@@ -167,7 +167,7 @@ def _show_verdict(run: Run) -> None:
 
 
 def _show_places(run: Run) -> None:
-    from luthier.evidence.content import memory_text
+    from luthier.evidence.report.content import memory_text
 
     whole, checkpoints = (_size(place) for place in (run.path, run.folder.checkpoints))
     if run.folder.finished() and checkpoints >= WORTH_FREEING:

@@ -1,4 +1,5 @@
-"""Evidence: scores with intervals beside honest baselines, how the training went, and what to conclude.
+"""Evidence: is the data sound, what did training do, and should the model be used?
 
-Each file is one part; callers import the part they need: `from luthier.evidence.score import evaluate`.
+Rooms: `soundness` (the data), `baselines`, `scores`, `learning`, `robustness`, `bias`, `report`; `verdict` draws the
+conclusion from all of them. Callers import the part they need: `from luthier.evidence.scores.score import evaluate`.
 """

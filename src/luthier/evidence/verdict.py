@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..records import Finding
-from .intervals import Difference
-from .measures import as_text, difference_text, interval_text, measure
-from .score import BASELINES, UNTUNED, Evaluation
+from .scores.intervals import Difference
+from .scores.measures import as_text, difference_text, interval_text, measure
+from .scores.score import BASELINES, UNTUNED, Evaluation
 
 Word = Literal["use it", "do not use it", "not proven"]
 

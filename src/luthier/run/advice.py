@@ -397,7 +397,7 @@ def _tags_told_apart(features: Featured, task: Task, rows: Sequence[Row]) -> flo
 
 def _sentence_found(features: Featured, task: Task, rows: Sequence[Row]) -> float:
     """Mean reciprocal rank of the sentence with the answer, among its passage's, by likeness to the question."""
-    from luthier.evidence.sentences import sentences
+    from luthier.evidence.baselines.sentences import sentences
 
     asked, held, right = [], [], []
     for row in rows:

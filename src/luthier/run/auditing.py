@@ -15,7 +15,7 @@ from luthier.evidence.bias.findings import bbq_finding, compared_finding, crows_
 from luthier.evidence.bias.groups import Grouped, audit_groups
 from luthier.evidence.bias.page import write_audit_page
 from luthier.evidence.bias.terms import Terms, read_terms
-from luthier.evidence.intervals import difference_interval, resample, sum_by_group
+from luthier.evidence.scores.intervals import difference_interval, resample, sum_by_group
 from luthier.files import read_json, read_jsonl, write_json
 from luthier.records import Answer, Row
 from luthier.runs import RunFolder

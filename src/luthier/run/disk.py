@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luthier.errors import ResourceError
-from luthier.evidence.content import memory_text
+from luthier.evidence.report.content import memory_text
 from luthier.files import free_bytes
 from luthier.models.weights import weight_files
 from luthier.records import Row

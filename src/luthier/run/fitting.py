@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from luthier.evidence.content import memory_text
+from luthier.evidence.report.content import memory_text
 from luthier.files import read_log
 from luthier.runs import RunFolder
 from luthier.training.events import Memory

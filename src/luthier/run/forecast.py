@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from luthier.evidence.content import memory_text
+from luthier.evidence.report.content import memory_text
 
 from .activations import BESIDE, Piece, kept
 from .shapes import Shape

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from luthier.evidence.general import State, general_texts
+from luthier.evidence.learning.general import State, general_texts
 
 if TYPE_CHECKING:
     from torch import nn

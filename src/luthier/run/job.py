@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from luthier import __version__, config
 from luthier.engine.ranks import ALONE, Ranks
 from luthier.errors import Interrupted, RunError
-from luthier.evidence.measures import measure
+from luthier.evidence.scores.measures import measure
 from luthier.files import json_text, publish, read_json, write_json, write_jsonl, write_text
 from luthier.methods import METHODS, Method, learned
 from luthier.models.scratch import NEW

@@ -21,7 +21,7 @@ from .use import saved_answer
 
 if TYPE_CHECKING:
     from luthier.evidence.bias.counterfactual import Swapped
-    from luthier.evidence.general import Change, State
+    from luthier.evidence.learning.general import Change, State
     from luthier.evidence.robustness import Robustness
 
     from .job import Job
@@ -74,7 +74,7 @@ class Looks:
         return general_state(job.model, job.tokenizer, job.machine, job.source.kind)
 
     def _change(self) -> Change | None:
-        from luthier.evidence.general import change
+        from luthier.evidence.learning.general import change
 
         after = self._general() if self.general is not None else None
         return (
@@ -121,7 +121,7 @@ class Looks:
 
     def _kept(self) -> list[Finding]:
         """For a run that goes on from another: what was added, and what became of the old test rows."""
-        from luthier.evidence.forgetting import forgetting_finding, measure_forgetting
+        from luthier.evidence.learning.forgetting import forgetting_finding, measure_forgetting
 
         job = self.job
         if job.earlier is None:
@@ -142,7 +142,7 @@ class Looks:
 
     def _gained(self, answers: Sequence[Answer]) -> list[Finding]:
         """What the made rows brought: this run and the one without them on the same test rows."""
-        from luthier.evidence.augmentation import augmentation_finding
+        from luthier.evidence.learning.augmentation import augmentation_finding
 
         job = self.job
         if job.without is None:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from luthier.config import dump
 from luthier.data import units
 from luthier.errors import LuthierError
-from luthier.evidence.baselines import baseline_names, classical, trivial
+from luthier.evidence.baselines.by_target import baseline_names, classical, trivial
 from luthier.evidence.bias.counterfactual import Swapped
 from luthier.evidence.bias.findings import swap_findings
-from luthier.evidence.calibration import Calibration, calibrate, calibration_finding, cooled, temperature
-from luthier.evidence.card import card
-from luthier.evidence.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
-from luthier.evidence.general import Change
-from luthier.evidence.measures import as_text, measure
-from luthier.evidence.memorised import Memorised, memorised
-from luthier.evidence.overfit import fit_findings
-from luthier.evidence.previous import previous_finding, same_rows
-from luthier.evidence.report import write_report
+from luthier.evidence.learning.general import Change
+from luthier.evidence.learning.memorised import Memorised, memorised
+from luthier.evidence.learning.overfit import fit_findings
+from luthier.evidence.report.card import card
+from luthier.evidence.report.content import DataFacts, Lengths, ModelFacts, ReportContent, SourceFile, count_faults
+from luthier.evidence.report.page import write_report
+from luthier.evidence.report.rows import choose
 from luthier.evidence.robustness import Robustness
-from luthier.evidence.rows import choose
-from luthier.evidence.score import Evaluation, evaluate
-from luthier.evidence.slices import Slices, slices
+from luthier.evidence.scores.calibration import Calibration, calibrate, calibration_finding, cooled, temperature
+from luthier.evidence.scores.measures import as_text, measure
+from luthier.evidence.scores.previous import previous_finding, same_rows
+from luthier.evidence.scores.score import Evaluation, evaluate
+from luthier.evidence.scores.slices import Slices, slices
 from luthier.evidence.soundness import held_against, soundness_tables
 from luthier.evidence.verdict import Verdict, decide
 from luthier.files import read_jsonl, read_log, write_json, write_text

@@ -10,9 +10,9 @@ from random import Random
 from typing import Any, Literal
 
 from luthier.errors import RunError
-from luthier.evidence.judgements import Judgement, Summary, Word, summary
-from luthier.evidence.report import with_judgements
-from luthier.evidence.rows import Shown, show
+from luthier.evidence.report.judgements import Judgement, Summary, Word, summary
+from luthier.evidence.report.page import with_judgements
+from luthier.evidence.report.rows import Shown, show
 from luthier.files import append, read_jsonl, read_log, sync, write_text
 from luthier.records import Row
 from luthier.training.events import Event

@@ -13,10 +13,10 @@ from luthier.data import leaks, marks_of, units
 from luthier.data import load as load_rows
 from luthier.data.options import NO_GROUPS
 from luthier.errors import DataError, LuthierError, RunError, did_you_mean
-from luthier.evidence.compare import Comparison, Contender
-from luthier.evidence.compare import compare as compare_contenders
-from luthier.evidence.score import Evaluation
-from luthier.evidence.score import evaluate as score
+from luthier.evidence.scores.compare import Comparison, Contender
+from luthier.evidence.scores.compare import compare as compare_contenders
+from luthier.evidence.scores.score import Evaluation
+from luthier.evidence.scores.score import evaluate as score
 from luthier.evidence.verdict import with_audit
 from luthier.files import read_json, read_jsonl, read_log
 from luthier.models.scratch import NEW

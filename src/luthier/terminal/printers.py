@@ -10,17 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from luthier.data.reading.raw import shown
-from luthier.evidence.baselines import baseline_names
-from luthier.evidence.content import count_text, memory_text, time_text
-from luthier.evidence.measures import as_text, interval_text, measure, signed
-from luthier.evidence.score import TUNED
+from luthier.evidence.baselines.by_target import baseline_names
+from luthier.evidence.report.content import count_text, memory_text, time_text
+from luthier.evidence.scores.measures import as_text, interval_text, measure, signed
+from luthier.evidence.scores.score import TUNED
 from luthier.tasks import TASKS
 
 from .streams import console
 
 if TYPE_CHECKING:
-    from luthier.evidence.compare import Comparison
-    from luthier.evidence.rows import Shown
+    from luthier.evidence.report.rows import Shown
+    from luthier.evidence.scores.compare import Comparison
 
 SHOWN_FAULTS = 3  # of one kind
 SHOWN_LABELS = 12

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luthier.evidence.content import count_text, memory_text
-from luthier.evidence.measures import as_text, measure
+from luthier.evidence.report.content import count_text, memory_text
+from luthier.evidence.scores.measures import as_text, measure
 from luthier.training.events import Alarm, Event, Memory, Phase, Resumed, Saved, Scored, Started, Step, Stopped
 
 from .pace import Clock, Pace, PhasePace, left_text

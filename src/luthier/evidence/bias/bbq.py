@@ -21,7 +21,7 @@ import numpy as np
 
 from luthier.errors import DataError
 
-from ..intervals import resample, score_interval
+from ..scores.intervals import resample, score_interval
 
 METADATA = "additional_metadata.csv"
 # Other words for the same group, as the files have them.

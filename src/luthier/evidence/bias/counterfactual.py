@@ -19,7 +19,7 @@ import numpy as np
 
 from luthier.records import Answer, Form, Row
 
-from ..intervals import difference_interval, resample, score_interval, sum_by_group
+from ..scores.intervals import difference_interval, resample, score_interval, sum_by_group
 from .terms import Axis, Edit, applied, moved
 
 MOST_TURNS = 3  # variants of one row by an axis of many groups

@@ -19,7 +19,7 @@ import numpy as np
 
 from luthier.errors import DataError
 
-from ..intervals import resample, score_interval
+from ..scores.intervals import resample, score_interval
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,7 +20,7 @@ import numpy as np
 from luthier.errors import InputError
 from luthier.records import Answer, Form, Row
 
-from ..intervals import Array, percentile, resample, score_interval, sum_by_group
+from ..scores.intervals import Array, percentile, resample, score_interval, sum_by_group
 
 FEWEST = 10  # rows that a rate must rest on before its group is judged
 MOST_GROUPS = 20

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from luthier.files import write_text
 from luthier.records import Table
 
-from ..content import printable
-from ..tables import show_table
+from ..report.filled import fill
+from ..report.tables import show_table
 from .groups import NAMES
 
 LONGEST = 600
@@ -73,29 +72,15 @@ def _signed(lean: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def write_audit_page(path: Path, audit: Mapping[str, Any]) -> None:
     """Write the page; every text of rows and answers is escaped."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    room = resources.files("luthier.evidence")
-    page = Environment(
-        autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     examples = [
         {**one, "axis": swaps["axis"]} for swaps in audit["swaps"] for one in swaps["examples"] if one["flipped"]
     ]
-    text = page.from_string(
-        room.joinpath("bias/audit.html").read_text("utf-8")
-    ).render(
-        css=Markup(room.joinpath("report.css").read_text("utf-8")),  # ours, not data
+    text = fill(
+        "bias/audit.html",
+        LONGEST,
         audit=audit,
         tables=[show_table(table) for table in audit_tables(audit)],
         before=[show_table(table) for table in audit_tables(audit["before"])] if audit.get("before") else [],
         examples=examples[:30],
     )
     write_text(path, text)
-
-
-def _clean(value: Any) -> Any:
-    from markupsafe import Markup
-
-    return printable(value, LONGEST) if isinstance(value, str) and not isinstance(value, Markup) else value

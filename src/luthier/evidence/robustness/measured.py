@@ -8,8 +8,8 @@ from random import Random
 from typing import Any
 
 from ...records import Answer, Finding, Row, Table
-from ..measures import as_text, measure, signed
-from ..score import ScoredTask, evaluate
+from ..scores.measures import as_text, measure, signed
+from ..scores.score import ScoredTask, evaluate
 from .perturbed import KINDS, OPPOSITE, SAYS, perturbed
 
 FEWEST = 20  # rows that a way of writing must change

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ...data.pulse import Pulse, Say
 from ...records import Form, Row
-from ..intervals import Array
-from ..sentences import sentences, words
+from ..baselines.sentences import sentences, words
+from ..scores.intervals import Array
 from .held_out import FOLDS, blocks, folds
 
 STEM = 5  # first letters by which words are alike

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...records import Finding
-from ..intervals import wilson
-from ..measures import number_text
+from ..scores.intervals import wilson
+from ..scores.measures import number_text
 
 SUREST = 0.1  # of the rows: on them the model is asked how many labels are wrong
 OFTEN = 0.05  # wrong labels among the surest rows beyond which it is a warning

@@ -15,8 +15,8 @@ import numpy as np
 
 from ...data.pulse import Pulse, Say
 from ...records import Answer, Finding, Row
-from ..measures import as_text, measure, signed
-from ..score import ScoredTask, evaluate
+from ..scores.measures import as_text, measure, signed
+from ..scores.score import ScoredTask, evaluate
 from .held_out import FOLDS, Cheap, blocks, folds
 
 SHARES = (0.25, 0.5, 1.0)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...records import Finding, Form, Row
-from ..intervals import wilson
-from ..sentences import WORD
+from ..baselines.sentences import WORD
+from ..scores.intervals import wilson
 
 FEWEST = 100  # rows under which nothing is said
 SPREAD = 0.1  # of the rows of a label: a word in fewer of them gives little away

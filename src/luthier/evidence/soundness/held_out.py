@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ...data.pulse import Pulse, Say
 from ...records import Answer, Form, Row
-from ..bag_of_words import features
-from ..intervals import Array
+from ..baselines.bag_of_words import features
+from ..scores.intervals import Array
 
 FOLDS = 5
 CUTS = 3

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...data.pulse import Say
 from ...records import Form, Row
-from ..intervals import wilson
+from ..scores.intervals import wilson
 from .answer_sentences import Chosen, answering_sentences
 from .doubts import SUREST, Doubt, Doubts
 from .held_out import HeldOut, held_out

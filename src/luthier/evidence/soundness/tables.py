@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...records import Form, Row, Table
-from ..measures import as_text
+from ..scores.measures import as_text
 
 SHOWN = 20  # doubted rows
 LONGEST = 160  # characters of a row

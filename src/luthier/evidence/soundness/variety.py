@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ...records import Finding, Form, Row
-from ..bag_of_words import features
-from ..sentences import words
+from ..baselines.bag_of_words import features
+from ..baselines.sentences import words
 
 FEWEST = 100  # rows
 MOST = 2_000  # rows that are looked at

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from luthier.engine.entities.bio import entities
 
-from ..records import Answer, Field, Form, Row
+from ...records import Answer, Field, Form, Row
 
 SHOWN = 5  # rows of each kind
 WEAKEST = 2  # of the kind on which it is weakest

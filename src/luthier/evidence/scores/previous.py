@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Finding
+from ...records import Finding
 from .intervals import difference_interval, resample, sum_by_group
 from .paired_tests import paired_p
 

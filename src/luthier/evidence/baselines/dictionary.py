@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from luthier.engine.entities.bio import Entity, entities, spelled
 
-from ..records import Answer, Row
+from ...records import Answer, Row
 
 Words = tuple[str, ...]
 

@@ -1,7 +1,6 @@
 """`report.html`: one file that says whether to use the model and why, readable offline and in print.
 
-The page is report.html (a template in which every value is escaped: rows, labels and file names are hostile
-until shown harmless) and report.css. A content policy forbids scripts and anything from elsewhere.
+Its template is report.html; parts.html holds what other pages draw in the same way.
 """
 
 from __future__ import annotations
@@ -9,21 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from ..records import Finding, Table
-from .calibration import calibration_finding
+from ...files import write_text
+from ...records import Finding, Table
+from ..learning.overfit import FIT_FINDINGS, Point, read_curve
+from ..scores.calibration import calibration_finding
+from ..scores.measures import as_text, help_text, interval_text, measure, number_text, signed
+from ..scores.score import BASELINES, TUNED, UNTUNED, Evaluation
+from ..verdict import PLAIN_NAMES, Verdict
 from .content import ReportContent, count_text, memory_text, model_text, printable, time_text
+from .filled import fill
 from .judgements import Summary
-from .measures import as_text, help_text, interval_text, measure, number_text, signed
-from .overfit import FIT_FINDINGS, Point, read_curve
 from .plots import curve_plot, reliability_plot, scores_plot
-from .score import BASELINES, TUNED, UNTUNED, Evaluation
 from .tables import show_table
-from .verdict import PLAIN_NAMES, Verdict
 
 TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
 MEANING = {
@@ -52,38 +51,14 @@ def write_report(path: Path | str, content: ReportContent) -> Path:
 
 def with_judgements(page: str, told: Summary) -> str:
     """The report's page with what people said in the place that it keeps for that."""
-    from jinja2 import Environment, StrictUndefined
-
-    room = resources.files(__package__)
-    env = Environment(autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters["sentence"] = lambda text: text.replace(" %", "\u00a0%")
-    part = env.from_string(room.joinpath("judged.html").read_text("utf-8"))
-    said = part.render(sentence=told.finding().sentence, remedy=told.finding().remedy, table=show_table(told.table()))
+    said = fill("report/judged.html", LONGEST_TEXT, finding=told.finding(), table=show_table(told.table()))
     start, end = page.find(JUDGED), page.find(JUDGED_END)
     return page if start < 0 or end < start else f"{page[:start]}{JUDGED}\n{said}\n{page[end:]}"
 
 
 def render(content: ReportContent) -> str:
     """The report as one HTML page."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    room = resources.files(__package__)
-    page = Environment(
-        autoescape=True, finalize=_clean, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
-    page.filters["sentence"] = lambda text: text.replace(" %", "\u00a0%")  # no line begins with a percent sign
-    css = Markup(room.joinpath("report.css").read_text("utf-8"))  # ours, not data
-    template = page.from_string(room.joinpath("report.html").read_text("utf-8"))
-    return template.render(css=css, content=content, **_parts(content))
-
-
-def _clean(value: Any) -> Any:
-    """Text fit for a page, at a length somebody reads; all else as it is."""
-    from markupsafe import Markup
-
-    return printable(value, LONGEST_TEXT) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return fill("report/report.html", LONGEST_TEXT, content=content, **_parts(content))
 
 
 def _parts(content: ReportContent) -> dict[str, Any]:

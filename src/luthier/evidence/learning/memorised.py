@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Finding, Form, Row
-from .bag_of_words import features
-from .intervals import Array, percentile
-from .measures import signed
+from ...records import Finding, Form, Row
+from ..baselines.bag_of_words import features
+from ..scores.intervals import Array, percentile
+from ..scores.measures import signed
 
 FEWEST = 60  # test rows
 PART = 1 / 3  # of the test rows: the nearest, and the furthest

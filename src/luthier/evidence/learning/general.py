@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..records import Finding
-from .intervals import Array, percentile
+from ...records import Finding
+from ..scores.intervals import Array, percentile
 
 NEAREST = 10
 WORSE = 0.2  # of perplexity: a rise beyond which it is a warning

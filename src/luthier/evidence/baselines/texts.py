@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LuthierError
-from ..records import Answer, Form, Row
+from ...errors import LuthierError
+from ...records import Answer, Form, Row
 from .sentences import WORD, sentences
 
 LEADS = (1, 2, 3)  # sentences from the beginning that are tried
@@ -83,7 +83,7 @@ class _Similar:
 
 def _best_lead(form: Form, train_rows: Sequence[Row], source: str, similar: _Similar) -> int:
     """How many first sentences answer the training rows best; 0: the most similar row's text is better."""
-    from ..tasks.text_scores import rouge_l
+    from ...tasks.text_scores import rouge_l
 
     chosen = np.linspace(0, len(train_rows) - 1, min(CHOOSE_ON, len(train_rows))).round().astype(int).tolist()
     some = [train_rows[i] for i in chosen]

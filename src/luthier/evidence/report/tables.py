@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..records import Table
+from ...records import Table
 
 MOST_ROWS = 100
 MOST_HEAT_COLUMNS = 24  # a larger confusion matrix is shown as its most frequent confusions

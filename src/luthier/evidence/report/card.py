@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from ..scores.measures import as_text, difference_text, interval_text, measure
+from ..scores.score import BASELINES
 from .content import ReportContent, count_text, memory_text, model_text, printable, time_text
-from .measures import as_text, difference_text, interval_text, measure
-from .score import BASELINES
 
 PIPELINES = {
     "classification": "text-classification",

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import LuthierError
-from ..records import Answer, Form, Row, Table
+from ...errors import LuthierError
+from ...records import Answer, Form, Row, Table
 from .intervals import (
     CHUNK,
     Array,

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .calibration import Calibration
+from ..learning.overfit import Point
+from ..scores.calibration import Calibration
+from ..scores.measures import as_text, measure, number_text, signed
+from ..scores.score import BASELINES, TUNED, Evaluation
 from .content import printable
-from .measures import as_text, measure, number_text, signed
-from .overfit import Point
-from .score import BASELINES, TUNED, Evaluation
 
 LONGEST_NAME = 90
 LINE_OF_NAME = 34  # characters of a name in one line

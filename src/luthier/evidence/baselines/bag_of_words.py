@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Answer
+from ...records import Answer
 from .sentences import WORD
 
 MAX_FEATURES = 100_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from ..records import Answer, Finding, Row
-from .intervals import Difference
-from .measures import as_text, difference_text, measure
-from .score import ScoredTask, evaluate
+from ...records import Answer, Finding, Row
+from ..scores.intervals import Difference
+from ..scores.measures import as_text, difference_text, measure
+from ..scores.score import ScoredTask, evaluate
 
 NOTICEABLE = 0.01  # a loss smaller than this share of the score's range is not worth a warning
 

@@ -21,13 +21,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ..errors import LuthierError
-from ..records import Answer, Form, Row
+from ...errors import LuthierError
+from ...records import Answer, Form, Row
+from ..scores.score import UNTUNED
 from .bag_of_words import features, one_label, one_number, some_labels
 from .dictionary import by_heart
-from .score import UNTUNED
 from .sentences import sentences, words
-from .text_baselines import commonest, nearest_or_lead
+from .texts import commonest, nearest_or_lead
 
 _NAMES = {
     "label": {"trivial": "majority label", "classical": "TF-IDF + logistic regression"},

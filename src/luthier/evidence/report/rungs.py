@@ -6,14 +6,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
-from ..records import Table
+from ...files import write_text
+from ...records import Table
+from ..scores.measures import as_text, difference_text, interval_text, measure
 from .content import count_text, memory_text, time_text
-from .measures import as_text, difference_text, interval_text, measure
+from .filled import fill
 from .plots import rungs_plot
 from .tables import show_table
 
@@ -39,6 +39,7 @@ class RungFacts:
     difference: Sequence[float] | None = None
 
 
+LONGEST = 1_000  # characters of one text
 HEADER = ("rung", "validation", "test", "95 % interval", "trained", "time", "memory", "verdict")
 
 
@@ -61,11 +62,8 @@ def write_rungs(
     path: Path, title: str, primary: str, facts: Sequence[RungFacts], left_out: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write the page: a file that needs no other and no network."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    room = resources.files(__package__)
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     best = next((one for one in facts if one.run), None)
     others = [
         (one.name, difference_text("f1", (one.difference[0], one.difference[1], one.difference[2])))
@@ -85,19 +83,18 @@ def write_rungs(
         for one in facts
     }
     table = Table("All rungs", HEADER, tuple(cells(one, primary) for one in facts))
-    write_text(
-        path,
-        page.from_string(room.joinpath("rungs.html").read_text("utf-8")).render(
-            css=Markup(room.joinpath("report.css").read_text("utf-8")),  # ours, not data
-            title=title,
-            measure=measure(primary).name,
-            best=best,
-            table=show_table(table),
-            plot=Markup(rungs_plot(facts, primary)),
-            others=others,
-            ahead=ahead,
-            level=level,
-            reports=reports,
-            left_out=left_out,
-        ),
+    shown = fill(
+        "report/rungs.html",
+        LONGEST,
+        title=title,
+        measure=measure(primary).name,
+        best=best,
+        table=show_table(table),
+        plot=Markup(rungs_plot(facts, primary)),
+        others=others,
+        ahead=ahead,
+        level=level,
+        reports=reports,
+        left_out=left_out,
     )
+    write_text(path, shown)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Answer, Finding
+from ...records import Answer, Finding
 from .intervals import Array, Z
 
 BINS = 10

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from ..records import Finding, Table
-from .intervals import wilson
+from ...records import Finding, Table
+from ..scores.intervals import wilson
 
 Word = Literal["good", "bad"]
 SCALES = ("coherence", "fluency", "domain_understanding")  # of written answers, 1 to 5

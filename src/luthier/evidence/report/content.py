@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from ..records import Fault, Finding, Table
-from .calibration import Calibration
-from .robustness import Robustness
+from ...records import Fault, Finding, Table
+from ..robustness import Robustness
+from ..scores.calibration import Calibration
+from ..scores.score import TUNED, Evaluation
+from ..scores.slices import Slices
+from ..verdict import Verdict
 from .rows import Chosen
-from .score import TUNED, Evaluation
-from .slices import Slices
-from .verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

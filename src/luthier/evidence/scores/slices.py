@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from luthier.engine.entities.bio import entities
 
-from ..records import Finding, Form, Row, Table
+from ...records import Finding, Form, Row, Table
 from .intervals import Array, Difference, Interval, difference_interval, resample, score_interval, sum_by_group
 from .measures import interval_text, signed
 from .paired_tests import holm, turned_p

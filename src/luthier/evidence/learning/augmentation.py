@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from ..records import Answer, Finding, Row
-from .measures import as_text, difference_text, measure
-from .score import ScoredTask, evaluate
+from ...records import Answer, Finding, Row
+from ..scores.measures import as_text, difference_text, measure
+from ..scores.score import ScoredTask, evaluate
 
 
 def augmentation_finding(

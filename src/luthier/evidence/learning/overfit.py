@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records import Finding
-from .measures import as_text, measure, number_text
+from ...records import Finding
+from ..scores.measures import as_text, measure, number_text
 
 FEWEST_POINTS = 4  # under this a curve has no shape
 PERSIST = 2  # points in a row above the noise that make a rise "for good"

@@ -1,0 +1,1 @@
+"""What people read: the report, the card, a ladder's page, their plots, tables and rows."""

@@ -1,0 +1,1 @@
+"""Numbers: scores with intervals, differences with tests, confidence, kinds of rows."""
