@@ -106,18 +106,22 @@ def _unsandboxed_templates() -> Iterator[None]:
     from luthier.engine.chat import rendering
 
     rendering._process.close()
-    with mock.patch.object(rendering, "PROCESS", "careless"):
-        yield
-    rendering._process.close()
+    try:
+        with mock.patch.object(rendering, "PROCESS", "careless"):
+            yield
+    finally:
+        rendering._process.close()
 
 
 @contextlib.contextmanager
 def _patient_with_templates() -> Iterator[None]:
     from luthier.engine.chat import rendering
 
-    with mock.patch.object(rendering, "SECONDS", 20.0):
-        yield
-    rendering._process.close()  # it may be busy still
+    try:
+        with mock.patch.object(rendering, "SECONDS", 20.0):
+            yield
+    finally:
+        rendering._process.close()  # it may be busy still
 
 
 @contextlib.contextmanager

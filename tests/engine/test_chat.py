@@ -419,3 +419,23 @@ def test_a_real_model() -> None:
     for turns, examples in zip(rows, chat.encode([Dialog(turns) for turns in rows], 100_000)):
         assert not isinstance(examples, Refusal)
         assert learned(chat, examples) == sorted(expected(FORMS["chatml"], turns))
+
+
+def test_after_ctrl_c_the_next_question_gets_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply to the question that was left would else be read as the reply to the next."""
+
+    def asked(word: str) -> bytes:
+        return rendering.request(
+            "{{ messages[0].content }}", [{"role": "user", "content": word}], None, [(1, False)], {}
+        )
+
+    class Interrupted:
+        def get(self, timeout: float) -> bytes:
+            raise KeyboardInterrupt
+
+    assert rendering.render([asked("before")]) == [["before"]]
+    with monkeypatch.context() as during:
+        during.setattr(rendering._process, "_replies", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            rendering.render([asked("left")])
+    assert rendering.render([asked("next"), asked("last")]) == [["next"], ["last"]]

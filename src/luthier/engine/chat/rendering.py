@@ -80,15 +80,19 @@ class _Process:
             if running is None or self._owner != os.getpid() or running.poll() is not None:
                 running = self._start()
             threading.Thread(target=_write, args=(running.stdin, lines), daemon=True).start()
-            while len(out) < len(lines):
-                try:
-                    reply = self._replies.get(timeout=PATIENCE)
-                except queue.Empty:
-                    reply = b""
-                if not reply:
-                    stopped = {"error": self._why_it_ended(), "stopped": True}
-                    return [*out, *(stopped for _ in lines[len(out) :])]
-                out.append(json.loads(reply))
+            try:
+                while len(out) < len(lines):
+                    try:
+                        reply = self._replies.get(timeout=PATIENCE)
+                    except queue.Empty:
+                        reply = b""
+                    if not reply:
+                        stopped = {"error": self._why_it_ended(), "stopped": True}
+                        return [*out, *(stopped for _ in lines[len(out) :])]
+                    out.append(json.loads(reply))
+            except BaseException:  # Ctrl-C: the replies that are still to come answer nobody's next question
+                self.close()
+                raise
         return out
 
     def _start(self) -> subprocess.Popen[bytes]:
