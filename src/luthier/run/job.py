@@ -371,6 +371,7 @@ class Job:
         work = Work(
             *(rows, examples, self.model, self.tokenizer, self.machine, self.budget, progress),
             batch_size=self.recipe.train.batch_size,
+            exact=task is self.task or self.earlier is not None or not self.task.head().modules,
             ranks=self.ranks,
         )
         return answer_examples(task, work, final=final)

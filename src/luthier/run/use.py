@@ -251,7 +251,7 @@ def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]
 
     torch.manual_seed(recipe.seed)
     model_name = str(run.folder.start) if recipe.model == NEW else recipe.model
-    source, _ = find_base(model_name, Path(run.status().get("base", ".")), lambda event: None)
+    source, earlier = find_base(model_name, Path(run.status().get("base", ".")), lambda event: None)
     method = METHODS[recipe.method.name](recipe.method)
     model = method.apply(tuned.task.build(source, {}), tuned.task.head()).to(tuned.machine.device).eval()
     own = dict(tuned.model.named_buffers())
@@ -260,7 +260,8 @@ def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]
             buffer.copy_(own[name])
     task = tuned.task.untuned()
     task.state = dict(tuned.untuned_state)
-    raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget)
+    exact = earlier is not None or not task.head().modules  # as in the run
+    raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget, exact=exact)
     return task.settle(rows, raw)
 
 

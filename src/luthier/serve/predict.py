@@ -55,16 +55,21 @@ def answer_examples(task: Task, work: Work, *, final: bool = True, labelled: boo
         loss += own
     if labelled and task.couples:
         loss = _coupled_loss(task, examples, reduced, work.batch_size)
-    if machine.bf16 and final:
+    if machine.bf16 and final and work.exact:
         again = task.unsure(examples, reduced)
         in_fp32, doubtful = replace(machine, dtype="float32"), examples.only(again)
-        batches = run(model, doubtful, in_fp32, budget, forward=task.forward, ranks=work.ranks)
+        batches = run(model, doubtful, in_fp32, budget, _after(work.progress, len(examples)), task.forward, work.ranks)
         for indices, values in work.ranks.joined([(i, task.reduce(logits, batch)) for i, batch, logits in batches]):
             for place, value in zip(again[indices], values):
                 reduced[place] = value
     weight = float(task.weights(examples).sum()) if labelled else 0.0
     answers = task.answers(work.rows, examples, reduced)
     return (task.respond(work, answers) if final else answers), loss / weight if weight else float("nan")
+
+
+def _after(progress: Progress | None, done: int) -> Progress | None:
+    """A second pass over some, told as more of the same work."""
+    return None if progress is None else lambda now, total: progress(done + now, done + total)
 
 
 def _coupled_loss(task: Task, examples: Examples, reduced: Sequence[Any], batch_size: int) -> float:
@@ -91,15 +96,16 @@ def answer_rows(
     token_budget: int,
     progress: Progress | None = None,
     asked: bool = False,
+    exact: bool = True,
 ) -> list[Answer]:
     """One answer a row, in the rows' order: rows of like length go through the model together.
 
-    `asked`: by someone who wants the answers, not their scores.
+    `asked`: by someone who wants the answers, not their scores. `exact`: see `Work`.
     """
     if not rows:
         return []
     examples = task.encode(rows, tokenizer)
-    work = Work(rows, examples, model, tokenizer, machine, token_budget, progress, asked=asked)
+    work = Work(rows, examples, model, tokenizer, machine, token_budget, progress, asked=asked, exact=exact)
     return answer_examples(task, work)[0]
 
 

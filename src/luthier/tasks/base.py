@@ -40,6 +40,7 @@ class Work:
     progress: Callable[[int, int], None] | None = None
     batch_size: int = 32  # examples of one step, where their loss hangs together
     asked: bool = False  # by someone who wants answers to these rows, not their scores
+    exact: bool = True  # what hangs on a rounding is asked again in fp32
     ranks: Ranks = ALONE  # which answer together: every one of them is given all of this
 
 
