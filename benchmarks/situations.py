@@ -171,8 +171,9 @@ def overfit(stage: Stage, seed: int, strength: float) -> Any:
 
 
 def underfit(stage: Stage, seed: int, strength: float) -> Any:
-    """Training stops after a quarter of the epochs that the losses need; half: after half of them."""
-    epochs, slow = round(16 / 4**strength), {"learning_rate": 1.5e-3, "schedule": "constant", "eval_steps": 16}
+    """Training stops after 4 of 16 epochs, with 70 to 85 % right; half: after 5, with about 90 %."""
+    epochs = {1.0: 4, 0.5: 5}.get(strength, 16)
+    slow = {"learning_rate": 1.5e-3, "schedule": "constant", "eval_steps": 16}
     return stage.train(_splits(Texts(0.8, 0.2), seed), epochs=epochs, **slow)
 
 
@@ -184,12 +185,12 @@ def forgot(stage: Stage, seed: int, strength: float) -> Any:
     first = stage.train(_splits(Texts(1.0, 0.0), seed), epochs=8)
     keep = {} if strength else {"forgetting": {"method": "replay", "share": 1.0}}
     rows = _splits(Texts(0.0, 1.0, stray=strength), seed + 100)
-    return stage.train(rows, model=first.path, learning_rate=2e-3, **keep)
+    return stage.train(rows, model=first.path, learning_rate=2e-3, epochs=10, **keep)
 
 
 def fine(stage: Stage, seed: int, strength: float) -> Any:
-    """Half of the rows are told by what no bag of words reads; of the twin all rows are told by nothing."""
-    return stage.train(_splits(Texts(0.5 * strength, 0.5 * strength), seed))
+    """Half of the rows are told by what no bag of words reads; half: a quarter. Of the twin all are told by words."""
+    return stage.train(_splits(Texts(1 - 0.5 * strength, 0.5 * strength), seed), epochs=10)
 
 
 def tiny_gain(stage: Stage, seed: int, strength: float) -> Any:
@@ -249,7 +250,8 @@ SITUATIONS = (
     Situation("forgot", forgot, YES, "forgot", (YES,)),
     Situation("biased", biased, NO, "swap-flips", (NO,)),
     Situation("fine", fine, YES, "beats-classical", (YES,)),
-    Situation("tiny_gain", tiny_gain, PERHAPS, "not-better-than-classical", (PERHAPS,)),
+    # Six rows of a hundred that only one of two models has right are a gain beyond chance (p = 0.03): either is right.
+    Situation("tiny_gain", tiny_gain, PERHAPS, "not-better-than-classical", (PERHAPS, YES), None),
     Situation("miscalibrated", miscalibrated, YES, "underconfident", (YES,)),
 )
 

@@ -39,6 +39,7 @@ def ids(points, **facts):
         ([0.695, 0.694, 0.693, 0.694], [0.69, 0.69, 0.69, 0.69], {}, ["underfit"]),
         ([0.7, 0.5, 2.1, 5.0], [0.7, 0.5, 2.0, 4.8], {}, ["diverged"]),
         ([0.7, 0.5, 0.4, math.nan], [0.7, 0.5, 0.4, math.nan], {}, ["diverged"]),
+        ([0.7, 0.4, 0.09, 0.05, 0.05, 0.08], [0.7, 0.45, 0.13, 0.1, 0.08, 0.16], {}, ["healthy-fit"]),
         (FALLING[:1], SETTLED[:1], {}, ["too-few-points"]),
         (FALLING[:3], SETTLED[:3], {}, ["too-few-points"]),
         (FALLING[:3], [0.5, 0.52, 0.55], {}, ["too-few-points"]),

@@ -3,6 +3,7 @@
 | finding         | severity | when                                                                          |
 |-----------------|----------|-------------------------------------------------------------------------------|
 | diverged        | warning  | a loss is not a number, or both losses end well above where they were best    |
+|                 |          | (by over a quarter of that, and a tenth of their highest)                     |
 | learned-nothing | warning  | the best validation score is within 2 points of the trivial baseline's        |
 | overfit         | warning  | validation loss rose for good while training loss fell, and the kept          |
 |                 |          | checkpoint is from after the rise began                                       |
@@ -110,14 +111,19 @@ def fit_findings(
     return [_too_few(points) if len(points) < FEWEST_POINTS else _healthy(points)]
 
 
+def _risen(last: float, best: float, losses: Sequence[float]) -> bool:
+    """Plainly, and by more than a loss near nothing wavers."""
+    return last > best * (1 + PLAIN_RISE) and last - best > LEFT * max(losses)
+
+
 def _diverged(points: Sequence[Point]) -> Finding | None:
     losses = [loss for point in points for loss in (point.train_loss, point.validation_loss)]
     last = points[-1]
     broken = any(math.isinf(loss) for loss in losses) or math.isnan(last.validation_loss)
     if not broken:
         best, best_train = _best(points), min(point.train_loss for point in points)
-        risen = last.validation_loss > best.validation_loss * (1 + PLAIN_RISE)
-        broken = risen and last.train_loss > best_train * (1 + PLAIN_RISE)
+        risen = _risen(last.validation_loss, best.validation_loss, [point.validation_loss for point in points])
+        broken = risen and _risen(last.train_loss, best_train, [point.train_loss for point in points])
     if not broken:
         return None
     return Finding(
