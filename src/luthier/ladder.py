@@ -34,7 +34,6 @@ from luthier.tasks import TASKS
 from luthier.training.events import Event, Phase
 
 Listener = Callable[[Event], None]
-ORDER = ("few-shot", "frozen", "soft-prompt", "adapter", "lora", "full")  # by what they cost
 
 
 @dataclass
@@ -158,7 +157,7 @@ def _plan(recipe: Recipe, base: Path, folder: Path, emit: Listener) -> list[Rung
 
     options = recipe.ladder
     models = (options.models if options else []) or [recipe.model]
-    methods = [name for name in ORDER if name in METHODS and (not options or name in (options.methods or ORDER))]
+    methods = [name for name in METHODS if not options or name in (options.methods or METHODS)]
     prompt_model = options.prompt_model if options else None
     task = TASKS[recipe.task.name]
     labels = _labels({name: whole_model(name, base) for name in [*models, *filter(None, [prompt_model])]})

@@ -1,4 +1,4 @@
-"""The methods luthier can tune with. A new method is one file here and one line below."""
+"""The methods luthier can tune with, by what they cost. A new method is one file here and one line below."""
 
 from .adapter import Adapter
 from .base import Method as Method
@@ -10,10 +10,10 @@ from .lora import Lora
 from .soft_prompt import SoftPrompt
 
 METHODS: dict[str, type[Method]] = {
-    "full": Full,
+    "few-shot": FewShot,
     "frozen": Frozen,
+    "soft-prompt": SoftPrompt,
     "adapter": Adapter,
     "lora": Lora,
-    "soft-prompt": SoftPrompt,
-    "few-shot": FewShot,
+    "full": Full,
 }

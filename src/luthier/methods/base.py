@@ -35,6 +35,8 @@ class Method(ABC):
     Options: ClassVar[type[Section]]
     kinds: ClassVar[frozenset[str]] = EVERY_KIND
     trains: ClassVar[bool] = True
+    changes_backbone: ClassVar[bool] = True  # the base model's own computations, not only what goes in or comes out
+    bytes_a_weight: ClassVar[int] = 5  # of the base model in fp32; 4, and what is trained has gradients and averages
     needs_base: ClassVar[bool] = False  # what it saves is no use without the base model
     own_head: ClassVar[bool] = False  # it puts its own head on features, so a language model needs no asking
     library: ClassVar[str] = "transformers"  # what a model card says `model/` loads with

@@ -61,6 +61,8 @@ class FewShot(Method):
 
     name = "few-shot"
     Options = FewShotOptions
+    changes_backbone = False
+    bytes_a_weight = 4
     kinds = frozenset({"decoder", "encoder-decoder"})
     trains = False
     called = {"tuned": "prompted model", "untuned": "model without examples"}  # noqa: RUF012

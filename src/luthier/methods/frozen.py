@@ -32,6 +32,8 @@ class FrozenOptions(Section):
 class Frozen(Method):
     name = "frozen"
     Options = FrozenOptions
+    changes_backbone = False
+    bytes_a_weight = 4
     kinds = frozenset({"encoder", "decoder"})
     own_head = True
 

@@ -36,6 +36,7 @@ class FullOptions(Section):
 class Full(Method):
     name = "full"
     Options = FullOptions
+    bytes_a_weight = 16  # a gradient and AdamW's two averages of every weight
 
     def learning_rate(self, width: int) -> float:
         """5e-5 at BERT-base's width, as Devlin et al. 2019 tried at most; a narrower model bears more."""

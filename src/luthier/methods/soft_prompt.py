@@ -55,6 +55,7 @@ class SoftPromptOptions(Section):
 class SoftPrompt(Method):
     name = "soft-prompt"
     Options = SoftPromptOptions
+    changes_backbone = False
     needs_base = True
     library = "peft"
 

@@ -40,8 +40,6 @@ MOST_TOKENS = 128  # of a text that a probe reads
 MOST_LABELS = 20  # of several a row, whose rows a probe tells apart
 FOLDS = 3
 WORKING = 1_200_000_000  # bytes beside weights: libraries, activations of one micro-batch
-BYTES_A_WEIGHT = {"full": 16, "frozen": 4, "adapter": 5, "lora": 5, "soft-prompt": 5, "few-shot": 4}
-"""fp32 weights, and for what is trained its gradient and AdamW's two averages."""
 
 
 @dataclass
@@ -207,7 +205,7 @@ def _candidates(method: str) -> list[Candidate]:
             ),
         )  # fmt: skip
     for one in found.values():
-        one.memory = WORKING + one.parameters * BYTES_A_WEIGHT[method]
+        one.memory = WORKING + one.parameters * METHODS[method].bytes_a_weight
     return list(found.values())
 
 

@@ -68,7 +68,7 @@ class Looks:
         from .general import general_state
 
         job = self.job
-        if not job.recipe.evidence.general or not job.method.trains or job.method.name in ("frozen", "soft-prompt"):
+        if not job.recipe.evidence.general or not job.method.changes_backbone:
             return None
         job.emit(Phase("reading everyday sentences"))
         return general_state(job.model, job.tokenizer, job.machine, job.source.kind)

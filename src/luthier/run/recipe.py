@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
     TaskSettings = Any
     MethodSettings = Any
+    MethodName = str
 else:
     _tasks = reduce(or_, (t.Options for t in TASKS.values()))
     _methods = reduce(or_, (m.Options for m in METHODS.values()))
     TaskSettings = Annotated[_tasks, Field(discriminator="name")]
     MethodSettings = Annotated[_methods, Field(discriminator="name")]
+    MethodName = Literal[tuple(METHODS)]
 
 
 class LadderOptions(Section):
     """What `luthier ladder` climbs; a plain run does not look at it."""
 
     models: list[str] = Field([], description="base models to climb with; none: the recipe's own")
-    methods: list[Literal["few-shot", "frozen", "soft-prompt", "adapter", "lora", "full"]] = Field(
-        [], description="methods to climb; none: all that fit"
-    )
+    methods: list[MethodName] = Field([], description="methods to climb; none: all that fit")
     prompt_model: str | None = Field(
         None, description="the language model that few-shot asks where the recipe's model is an encoder"
     )
