@@ -137,7 +137,8 @@ class Looks:
             before = job.earlier.answers(test, job.emit)
             now = self._answers(test, job.progress("answering the old test rows"))
             found = measure_forgetting(job.task, test, before, now, self._units(test), job.recipe.seed)
-            findings += [forgetting_finding(found, job.earlier.name)] if found else []
+            done = job.recipe.train.forgetting.method
+            findings += [forgetting_finding(found, job.earlier.name, done)] if found else []
         return findings
 
     def _gained(self, answers: Sequence[Answer]) -> list[Finding]:

@@ -42,8 +42,18 @@ def measure_forgetting(
     )
 
 
-def forgetting_finding(found: Forgetting, earlier: str) -> Finding:
-    """`forgot` (a warning) where the whole interval lies on the worse side, else `remembered` (a note)."""
+REMEDIES = {
+    "none": "Set train.forgetting: replay, or ewc or distill where the old rows are gone.",
+    "replay": "Replay more of the old rows (train.forgetting.share), or train for fewer epochs at a lower rate.",
+}  # by what is done against forgetting already
+MORE = "Raise train.forgetting.strength, or replay old rows where they can be read."
+
+
+def forgetting_finding(found: Forgetting, earlier: str, done: str = "none") -> Finding:
+    """`forgot` (a warning) where the whole interval lies on the worse side, else `remembered` (a note).
+
+    `done`: the run's own means against forgetting.
+    """
     kind = measure(found.primary)
     mean, low, high = found.difference
     lost, surely = (-mean, high < 0) if kind.higher_is_better else (mean, low > 0)
@@ -64,6 +74,6 @@ def forgetting_finding(found: Forgetting, earlier: str) -> Finding:
             "warning",
             f"It has forgotten some of what it could do. {said}",
             numbers,
-            remedy="Set train.forgetting: replay, or ewc or distill where the old rows are gone.",
+            remedy=REMEDIES.get(done, MORE),
         )
     return Finding("remembered", "note", f"It still does what it could do. {said}", numbers)
