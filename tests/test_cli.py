@@ -704,7 +704,7 @@ def test_lines_of_stdin_may_each_have_a_layout_of_their_own() -> None:
         '{"title": "x", "id": 5}',
     ]
     for given in (lines, [lines[1], lines[0], *lines[2:]]):
-        asked = list(rows.stdin_rows(io.BytesIO("\n".join(given).encode()), form))
+        asked = list(rows.stdin_rows(io.BytesIO("\n".join(given).encode()), form, {}))
         assert [row.id for row in asked] == ["1", "2", "3", "4", "5", "6"]
         said = [row.fields["messages"][-1]["content"] if row.fields else None for row in asked]
         if given is lines:

@@ -21,7 +21,12 @@ def test_the_tree_and_its_exit_codes() -> None:
         assert str(error) == "here: it is wrong\nFix: do that"
         assert (error.where, error.found, error.fix) == ("here", "it is wrong", "do that")
     found = [v for v in vars(errors).values() if isinstance(v, type) and issubclass(v, LuthierError)]
-    assert len(found) == len(codes) + 1
+    lacking = errors.NoColumn("none", missing={"text": ""}, columns=["body", "reveiw"], where="x.csv", fix="")
+    assert lacking.exit_code == 2 and isinstance(lacking, errors.DataError)
+    told = lacking.as_trained({"text": "review"})
+    assert told.found == 'no column "review" (the text in training); the columns are: body, reveiw'
+    assert told.fix == 'rename the column "reveiw" to "review"'
+    assert len(found) == len(codes) + 2
     assert [Interrupted("stopped", signal=n).exit_code for n in (2, 15)] == [130, 143]
     assert str(LuthierError("alone")) == "alone"
 

@@ -487,7 +487,11 @@ def test_comparison_fits_and_says_why_not(capsys: pytest.CaptureFixture[str]) ->
     printers.print_comparison(Comparison("macro_f1", (first, second, third)))
     said = capsys.readouterr().out
     fits(said)
-    assert "−1.0 (−3.0 to +1.0)" in said
+    assert "−1.0 (−3.0 to +1.0)" in said and "quality minus the" in said and "mean quality of an answer" in said
+    printers.print_comparison(Comparison("macro_f1", (first, second), "macro_f1"))
+    own = capsys.readouterr().out
+    fits(own)
+    assert "minus the first (95 %)" in own and "macro F1 in points" in own and "quality" not in own
     assert "0003: not comparable: another task (x); its F1 is 45.7 %" in said
     assert said.count("45.7") == 1, "no other score under this one's name"
 

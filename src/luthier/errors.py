@@ -4,6 +4,7 @@
     ├── InputError           2  something the user gave is wrong; nothing was changed
     │   ├── RecipeError         a key, a value or a contradiction in a recipe
     │   ├── DataError           a file or rows that cannot be learned from
+    │   │   └── NoColumn        a field of the task that no column of a file holds
     │   ├── ModelError          a model that is missing, unfit or unsafe
     │   │   └── NotHere         a model that is known, and not on this machine
     │   └── RunError            a run folder that is missing, damaged or in the wrong state
@@ -16,7 +17,7 @@ Every message has three parts: where, what was found, what to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from .secrets import without_secrets
 
@@ -46,6 +47,25 @@ class RecipeError(InputError):
 
 class DataError(InputError):
     pass
+
+
+class NoColumn(DataError):
+    """`missing`: each such field -> the column that was most likely meant, "" where none is near. `columns`: all."""
+
+    def __init__(self, found: str, *, missing: Mapping[str, str], columns: Sequence[str], where: str, fix: str) -> None:
+        super().__init__(found, where=where, fix=fix)
+        self.missing, self.columns = dict(missing), tuple(columns)
+
+    def as_trained(self, own: Mapping[str, str]) -> DataError:
+        """The same of rows for a finished run, whose training rows had these columns (field -> column)."""
+        fixes = []
+        for field, guess in self.missing.items():
+            near = nearest(own.get(field, field), self.columns) or guess
+            which = f'column "{near}"' if near else "column that holds it"
+            fixes.append(f'rename the {which} to "{own.get(field, field)}"')
+        held = ", ".join(f'"{own.get(field, field)}" (the {field} in training)' for field in self.missing)
+        there = ", ".join(self.columns)
+        return DataError(f"no column {held}; the columns are: {there}", where=self.where, fix="; ".join(fixes))
 
 
 class ModelError(InputError):

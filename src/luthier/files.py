@@ -45,11 +45,16 @@ RESUME = "make room, then `luthier resume`; what was saved before is intact"
 
 @contextlib.contextmanager
 def disk_errors(path: Path, needed: int = 0, fix: str = RESUME) -> Iterator[None]:
-    """A full disk as a ResourceError that names the path, the free bytes and, where known, those needed."""
+    """A full disk as a ResourceError that names the path, the free bytes and, where known, those needed.
+
+    Any other error of a file that is only staged is told of `path`, the name that a person knows.
+    """
     try:
         yield
     except Exception as error:
         problem = no_room(error)
+        if problem is None and isinstance(error, OSError) and _of_staging(error.filename):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         if problem is None:
             raise
         raise _NoRoom(problem, free_bytes(path), needed, path, fix) from None
@@ -303,6 +308,11 @@ def clean_staging(folder: Path) -> None:
 def is_staging(path: Path) -> bool:
     """Whether it is something that `publish` was busy with."""
     return _MARKED.fullmatch(path.name) is not None
+
+
+def _of_staging(name: Any) -> bool:
+    """Whether a path is, or lies in, something that has its final name still to come."""
+    return isinstance(name, (str, Path)) and any(_MARKED.fullmatch(part) for part in Path(name).parts)
 
 
 def _marked(marker: str, path: Path) -> Path:

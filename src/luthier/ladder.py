@@ -327,5 +327,5 @@ def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
     if len(ordered) > 1 and all(one.score is not None for one in ordered):
         compared = compare([contender(runs[one.name]) for one in ordered])
         for one, line in zip(ordered, compared.runs):
-            one.difference = line.difference
+            one.difference, one.difference_of = line.difference, compared.difference_of
     return facts

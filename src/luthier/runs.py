@@ -46,6 +46,7 @@ class RunFolder:
         self.made = path / "made.jsonl"
         self.events = path / "events.jsonl"
         self.predictions = path / "predictions"
+        self.untuned = path / "untuned.json"  # the untuned model's answers, for a resumption
         self.checkpoints = path / "checkpoints"
         self.start = path / "start"  # the model of `model: new`, before training
         self.model = path / "model"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from luthier.evidence.scores.paired_tests import holm, paired_p
+from luthier.evidence.scores.paired_tests import DRAWS, _drawn_p, holm, paired_p, turned_p
 
 
 def test_right_and_wrong_is_mcnemars_exact_test() -> None:
@@ -28,6 +29,39 @@ def test_partly_right_is_a_permutation_test_near_the_exact_one() -> None:
     )
     assert paired_p(ours, theirs, None) == pytest.approx(exact, abs=0.015)
     assert paired_p(ours, theirs, None, seed=3) == paired_p(ours, theirs, None, seed=3)
+
+
+def test_many_units_in_closed_form_are_as_their_draws(monkeypatch) -> None:
+    """At a size where both ways can be gone: shares alike, and some large ones among many small."""
+    random = np.random.default_rng(2)
+    shares = random.normal(size=(40_000, 6)) + np.array([0.0, 0.002, 0.004, 0.006, 0.0, 0.0])
+    shares[:20, 4] *= 60
+    shares[:3, 5] *= 400
+    monkeypatch.setattr("luthier.evidence.scores.paired_tests._drawn_p", lambda *_: pytest.fail("it was drawn"))
+    found = turned_p(shares)
+    monkeypatch.undo()
+    assert found == pytest.approx(_drawn_p(shares, 1), abs=0.015)
+    assert len(set(np.round(found, 3))) > 3 and turned_p(shares + 1).tolist() == [1 / (1 + DRAWS)] * 6
+
+
+@pytest.mark.parametrize("units", [12, 300, 5_000])
+def test_of_fewer_units_all_signs_are_drawn(units: int) -> None:
+    shares = np.random.default_rng(units).normal(size=(units, 2))
+    assert turned_p(shares, 4).tolist() == _drawn_p(shares, 4).tolist()
+
+
+def test_a_mixture_is_drawn_but_for_what_is_normal() -> None:
+    """Ten large shares decide; the 40,000 others would look normal by themselves, and all together do not."""
+    shares = np.concatenate([np.full(10, 1.0), np.random.default_rng(0).normal(size=40_000) * 1e-6])[:, None]
+    exact = 2 / 2**10
+    assert turned_p(shares)[0] == pytest.approx(exact / 2, abs=0.002), "of the ten alike half are a little beyond"
+
+
+def test_a_hundred_thousand_rows_take_a_moment() -> None:
+    random = np.random.default_rng(0)
+    begun = time.process_time()
+    assert 0 < paired_p(random.random(100_000), random.random(100_000) + 0.004, None) < 0.05
+    assert time.process_time() - begun < 1
 
 
 def test_rows_of_one_unit_count_once() -> None:

@@ -217,6 +217,10 @@ def test_what_stands_beside_a_row_is_explained():
     half = Shown("1", "a:1", (("text", (Piece("x"),)),), "2.5", "3", 0.5, 0.48)
     given = replace(label_content(), chosen=Chosen((), (half,), ()))
     said = " ".join(Page(render(given)).words)
+    assert "doubtful" not in said
+    odd = replace(half, doubt="The label itself is doubtful, see there.")
+    doubtful = " ".join(Page(render(replace(given, chosen=Chosen((odd,), (), ())))).words)
+    assert "doubtful The label itself is doubtful, see there." in doubtful
     assert "overlap 48\u00a0%" in said and "has in common with the expected one" in said
     parts = _row_parts(replace(given, primary="r2"))
     assert parts["likeness"][0] == "closeness" and "exact number" in parts["likeness"][1]

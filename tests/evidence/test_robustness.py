@@ -141,4 +141,4 @@ def test_of_a_loss_the_table_tells_what_it_rises_by_and_the_finding_what_it_cost
     (row,) = Robustness("f1", (small,)).table().rows
     assert "−3.0 (−5.0 to −1.0)" in row
     (note,) = Robustness("f1", (small,)).findings()
-    assert note.id == "robust" and "the most that it costs is 3.0 (typos)" in note.sentence
+    assert note.id == "robust" and "the most that it costs is 3.0 points (typos)" in note.sentence

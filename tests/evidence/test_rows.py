@@ -20,6 +20,17 @@ def test_the_most_confident_mistakes_come_first_and_no_row_twice():
     assert len(ids) == len(set(ids)) == 15
 
 
+def test_a_mistake_whose_own_label_is_doubtful_says_so():
+    rows = label_rows(40)
+    quality = np.array([0.0, 1.0] * 20)
+    answers = [Answer("x", (place * 7 % 40) / 40) for place in range(40)]
+    surest = choose(rows, answers, quality, Labels.form, 5).wrong[0]
+    doubted = {surest.id: "The label itself is doubtful."}
+    chosen = choose(rows, answers, quality, Labels.form, 5, doubted=doubted)
+    assert [row.doubt for row in chosen.wrong] == ["The label itself is doubtful.", "", "", "", ""]
+    assert all(row.doubt == "" for row in (*chosen.worst, *chosen.best))
+
+
 def test_all_right_shows_no_mistake():
     rows = label_rows(3)
     chosen = choose(rows, [Answer("x", 0.9)] * 3, np.ones(3), Labels.form)

@@ -11,12 +11,14 @@ import pytest
 
 from luthier.errors import DataError
 from luthier.evidence.soundness import (
+    doubt_words,
     doubtful,
     giveaways,
     held_against,
     learning_curve,
     overlaps,
     read_benchmark,
+    soundness_tables,
     variety,
 )
 from luthier.evidence.soundness.doubts import Doubt, Doubts
@@ -55,7 +57,15 @@ def test_wrong_labels_come_first_and_their_share_is_told() -> None:
     assert low <= 0.1 <= high and share < 0.2
     finding = doubts.finding()
     assert finding.severity == "warning" and finding.rows[0] in flipped and finding.remedy
+    places = [f"{doubt.file}:{doubt.line}" for doubt in doubts.rows[:6]]
+    assert ", ".join(places[:5]) in finding.remedy and places[5] not in finding.remedy
     first = doubts.rows[0].as_json()
+    figures = {"label_errors": doubts.as_json()}
+    table = soundness_tables(figures, rows, CLASSIFICATION.form)[0]
+    assert table.rows[0][0] == f"{places[0]} (row {first['id']})"
+    words = doubt_words(figures, "label")
+    assert len(words) == len(doubts.rows) and f'expects "{first["expected"]}"' in words[first["id"]]
+    assert table.title in words[first["id"]] and table.title not in words[doubts.rows[20].id]
     assert first["given"] != first["expected"] and first["line"] == int(first["id"]) + 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
@@ -159,6 +160,65 @@ def test_evaluation_scores_nothing_where_there_is_nothing(runs, tmp_path: Path) 
         luthier.evaluate(luthier.load(copy))
 
 
+@pytest.fixture(scope="module")
+def named(recipe, tmp_path_factory) -> luthier.run.Run:
+    """A run whose rows stand in columns with names of their own."""
+    place = tmp_path_factory.mktemp("named")
+    rows = [{"id": row.id, "what": row["text"], "mood": row["label"]} for row in tiny.reviews(160)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = recipe(method="frozen", epochs=0.5)
+    made["data"] |= {"train": str(place / "rows.jsonl"), "columns": {"text": "what", "label": "mood"}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUTHIER_HOME", str(place / "home"))
+        patch.setattr("luthier.engine.device._faster_dtype", lambda name, memory: "float32")
+        patch.setattr("luthier.run.prove.write_report", lambda path, content: path.write_text("<html>"))
+        return luthier.train(made, out=place / "run")
+
+
+LACKING = {
+    "no answers": ({"what": "a film"}, ["no answers", 'no column "mood"', "luthier predict", 'add the column "mood"']),
+    "empty answers": ({"what": "a film", "mood": None}, ["no answers", '"mood" is empty', "luthier predict"]),
+    "a misspelt answer": ({"what": "a film", "lable": "x", "y2": 1}, ['rename the column "lable" to "mood"']),
+    "no text": ({"thing": "a film", "n": 1, "mood": "positive"}, ['"what" (the text in training)', "thing, n, mood"]),
+    "a misspelt text": ({"waht": "a film", "n": 1, "mood": "positive"}, ['rename the column "waht" to "what"']),
+}
+
+
+@pytest.mark.parametrize(("row", "said"), LACKING.values(), ids=LACKING)
+def test_rows_that_cannot_be_scored_are_told_in_the_run_s_own_columns(named, row, said, tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    file.write_text("".join(json.dumps({"id": f"x{n}", **row}) + "\n" for n in range(8)))
+    with pytest.raises(DataError) as caught:
+        luthier.evaluate(named, str(file))
+    assert all(part in str(caught.value) for part in said), str(caught.value)
+    assert '"id"' not in str(caught.value), "an id is no label"
+
+
+def test_columns_are_named_as_in_training_where_the_file_has_them(named, tmp_path: Path) -> None:
+    assert named.columns == {"text": "what", "label": "mood"}
+    (tmp_path / "x.jsonl").write_text('{"what": "a lovely film", "label": "positive"}\n' * 2)
+    assert luthier.evaluate(named, str(tmp_path / "x.jsonl"))["rows"] == 2
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_predict_names_the_column_that_the_run_was_trained_with(named, source, tmp_path, monkeypatch, capsys) -> None:
+    from luthier.cli import main
+
+    def ask(line: str) -> tuple[int, str]:
+        (tmp_path / "x.jsonl").write_text(line + "\n")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(line.encode())))
+        more = ["--input", str(tmp_path / "x.jsonl")] if source == "file" else []
+        code = main(["predict", str(named.path), *more])
+        said = capsys.readouterr()
+        return code, said.out if code == 0 else said.err
+
+    code, said = ask('{"thing": "a film", "other": 1}')
+    assert code == 2 and 'no column "what" (the text in training); the columns are: thing, other' in said
+    assert 'to "text"' not in said
+    code, said = ask('{"what": "a lovely film", "thing": "x"}')
+    assert code == 0 and json.loads(said)["prediction"] in ("positive", "negative")
+
+
 def test_evaluating_without_data_computes_nothing(runs, monkeypatch) -> None:
     monkeypatch.setattr(Tuned, "load", lambda *args, **kwargs: pytest.fail("a model was loaded"))
     assert luthier.evaluate(luthier.load(runs[FULL].path))["scores"]
@@ -173,6 +233,32 @@ def test_compare_pairs_runs_on_the_same_rows(runs) -> None:
     for name in ("classification-full", "classification-lora", "classification-frozen"):
         assert name in text
     assert len(found["runs"]) == 3
+    assert found["difference_of"] == "macro_f1"
+    for run in found["runs"][1:]:
+        assert run["difference"][0] == pytest.approx(run["score"] - found["runs"][0]["score"], abs=1e-9)
+
+
+def test_a_run_without_its_model_is_compared_by_the_quality_of_its_answers(runs, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[FULL].path, copy)
+    shutil.rmtree(copy / "model")
+    found = luthier.compare([runs["classification", "lora"], luthier.load(copy)]).as_json()
+    assert found["difference_of"] == "quality"
+    share = {run.path: read_jsonl(run.folder.predictions / "test.jsonl") for run in (runs["classification", "lora"],)}
+    ours = [line["quality"] for line in read_jsonl(copy / "predictions" / "test.jsonl")]
+    theirs = [line["quality"] for lines in share.values() for line in lines]
+    mean = sum(ours) / len(ours) - sum(theirs) / len(theirs)
+    assert found["runs"][1]["difference"][0] == pytest.approx(mean)
+
+
+def test_answers_that_do_not_give_the_score_again_are_not_taken_for_it(runs, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[FULL].path, copy)
+    place = copy / "predictions" / "test.jsonl"
+    lines = read_jsonl(place)
+    lines[0]["prediction"] = "positive" if lines[0]["prediction"] == "negative" else "negative"
+    place.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert luthier.compare([runs["classification", "lora"], luthier.load(copy)]).difference_of == "quality"
 
 
 def test_the_ledger_counts_the_runs_that_scored_one_test(runs, run_home) -> None:

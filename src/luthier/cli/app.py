@@ -148,7 +148,7 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> LuthierError:
     if say_usage is not None and hasattr(error, "exit_code"):
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "luthier"
-        return InputError(_sentence(error, say_usage(), context), fix=f"{path} --help")
+        return InputError(_sentence(error, say_usage(), context), fix=f"{_hint(say_usage(), context)}{path} --help")
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         where, free = str(error.filename or ""), ""
         with contextlib.suppress(OSError):
@@ -169,6 +169,14 @@ def _judge(error: BaseException, arguments: Sequence[str]) -> LuthierError:
         f"this is luthier's fault, not yours ({type(error).__name__}: {said})",
         fix=f"run it again with --debug for the traceback{attach}",
     )
+
+
+def _hint(message: str, context: Any) -> str:
+    """Where a file goes that was named without its option: "luthier evaluate RUN FILE"."""
+    options = [one for one in getattr(getattr(context, "command", None), "params", ()) if one.metavar == "FILE"]
+    if not message.startswith("Got unexpected extra argument") or not options:
+        return ""
+    return f"a file is named with {max(options[0].opts, key=len)}; "
 
 
 def _sentence(error: BaseException, message: str, context: Any) -> str:

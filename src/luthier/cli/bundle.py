@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import re
 import shlex
@@ -25,6 +26,8 @@ from luthier.errors import InputError, LuthierError
 from luthier.files import write_new
 from luthier.runs import RunFolder, find_run, known_runs
 from luthier.secrets import LEFT_OUT, without_secrets
+
+from .arguments import writing
 
 TAIL = 200  # events
 FAILURE = "last-failure.json"  # in luthier's home
@@ -64,10 +67,19 @@ def note_failure(error: LuthierError, arguments: Sequence[str]) -> None:
 
 def refuse_place(path: Path) -> None:
     """InputError if no new file can be made there."""
+    if path.is_dir():
+        inside = shlex.quote(str(path / "report.zip"))
+        raise InputError("it is a folder", where=str(path), fix=f"name a file in it: --zip {inside}")
     if path.exists():
-        raise InputError("it is already there", where=str(path), fix="name a new file with --zip")
+        beside = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+        free = shlex.quote(str(next(other for other in beside if not other.exists())))
+        raise InputError("it is already there", where=str(path), fix=f"name a new file: --zip {free}")
+    above = next(place for place in path.absolute().parents if place.exists())
+    if not above.is_dir():
+        raise InputError(f"{above} is a file, and no folder", where=str(path), fix=f"--zip {path.name} writes it here")
     if not path.parent.is_dir():
-        raise InputError("its folder is not there", where=str(path), fix=f"mkdir -p {path.parent}")
+        fix = f"mkdir -p {shlex.quote(str(path.parent))}, or --zip {path.name} writes it here"
+        raise InputError("its folder is not there", where=str(path), fix=fix)
 
 
 def write_bundle(path: Path, facts: dict[str, Any], crashes: Sequence[Path], run: str | None) -> list[str]:
@@ -90,7 +102,9 @@ def write_bundle(path: Path, facts: dict[str, Any], crashes: Sequence[Path], run
             for name, text in parts.items():
                 bundle.writestr(name, redacted(text))
 
-    if not write_new(path, write):
+    with writing(path, "--zip"):
+        new = write_new(path, write)
+    if not new:
         refuse_place(path)
     return list(parts)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from luthier.errors import DataError, InputError
+from luthier.errors import DataError, InputError, NoColumn, did_you_mean
 
-from .arguments import Json, Set, task_named
+from .arguments import Column, Json, Set, columns_asked, columns_of, naming, task_named, writing
 
 if TYPE_CHECKING:
     from luthier.data import Loaded
+    from luthier.records import Form
     from luthier.tasks import Task
 
 
@@ -31,12 +34,14 @@ def new(
         str | None,
         typer.Option("--data", metavar="FILE", help="Your rows; its columns are detected and filled in."),
     ] = None,
+    column: Column = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="The recipe to write.", show_default="TASK.yaml"),
     ] = None,
 ) -> int:
     """Write a commented starter recipe."""
+    from luthier.data.reading.raw import shown
     from luthier.files import write_text
     from luthier.run import starter
     from luthier.terminal.progress import Progress
@@ -50,41 +55,48 @@ def new(
         target /= f"{task}.yaml"
     if target.exists():
         raise InputError("it is already there", where=str(target), fix="name another file with --out")
-    columns: dict[str, str] = {}
+    asked, columns = columns_of(column), {}
     rows = None
     place = "rows.csv"
+    if asked and data is None:
+        raise InputError("it is a column of a file, and none is named", where="--column", fix="add --data FILE")
     if data is not None:
-        with Progress() as listen:
+        with Progress() as listen, columns_asked(f"luthier new {task} --data {shlex.quote(data)}", asked):
             listen(Phase("reading rows"))
-            settings, loaded = _read_as(kind, data)
+            settings, loaded = _read_as(kind, data, asked)
         columns = {field: name for field, name in loaded.columns.items() if field != name}
         rows = len(loaded.rows)
         place = os.path.relpath(data, target.parent) if Path(data).exists() and not Path(data).is_absolute() else data
         if settings:
             say(f"read as rows for {', '.join(f'task.{key}: {json.dumps(value)}' for key, value in settings.items())}")
+        say("columns: " + ", ".join(f'{field} is "{shown(name, 60)}"' for field, name in loaded.columns.items()))
         if loaded.errors:
             say(f"{data} has errors: {len(loaded.errors):,}; the check below lists them")
-    write_text(target, starter(task, place, columns, rows, settings))
+    with writing(target, "--out"):
+        write_text(target, starter(task, place, columns, rows, settings))
     print(f"wrote {target}")
     print(f"next: luthier check {target}")
     return 0
 
 
-def _read_as(kind: type[Task], data: str) -> tuple[dict[str, Any], Loaded]:
+def _read_as(kind: type[Task], data: str, columns: Mapping[str, str]) -> tuple[dict[str, Any], Loaded]:
     """The task's settings under which these rows can be read, and the rows: the plain task where that reads them all.
 
-    DataError, of the plain task, where no settings read any.
+    `columns` are fields whose column is known, which only some settings have. DataError, of the plainest of these,
+    where no settings read any rows, or where the plain task only lacks a column whose name is misspelt.
     """
     from luthier.data import load
 
     best: tuple[dict[str, Any], Loaded] | None = None
     problem: DataError | None = None
-    for settings in ({}, *kind.variants):
+    for settings, form in _forms_with(kind, columns):
         try:
-            loaded = load(data, kind(kind.Options(**settings)).form if settings else kind.form)
+            loaded = load(data, form, columns=columns)
         except DataError as error:
             problem = problem or error
             continue
+        if isinstance(problem, NoColumn) and problem.missing.get(kind.form.target):
+            raise _misspelt(problem, kind, data, form.target, loaded.columns.get(form.target, ""))
         if not loaded.errors and kind.suits(settings, loaded.rows):
             return dict(settings), loaded
         if best is None or len(loaded.errors) < len(best[1].errors):
@@ -93,6 +105,29 @@ def _read_as(kind: type[Task], data: str) -> tuple[dict[str, Any], Loaded]:
         assert problem is not None
         raise problem
     return best
+
+
+def _forms_with(kind: type[Task], columns: Mapping[str, str]) -> list[tuple[Mapping[str, Any], Form]]:
+    """The task's settings whose rows have these fields, plain ones first. InputError where none has."""
+    from luthier.data import column_fields
+
+    every = [(way, kind(kind.Options(**way)).form if way else kind.form) for way in ({}, *kind.variants)]
+    fitting = [(way, form) for way, form in every if columns.keys() <= column_fields(form)]
+    if not fitting:
+        known = sorted({field for _, form in every for field in column_fields(form)})
+        odd = next((field for field in columns if field not in known), "")
+        found = f'there is no field "{odd}"' if odd else f"no row has all of {', '.join(columns)}"
+        raise InputError(found, where="--column", fix=did_you_mean(odd, known))
+    return fitting
+
+
+def _misspelt(problem: NoColumn, kind: type[Task], data: str, target: str, column: str) -> InputError:
+    """A column has almost the name of the plain task's target, while another would do for other settings."""
+    command = f"luthier new {kind.name} --data {shlex.quote(data)}"
+    fix = naming(command, problem.missing)
+    if column and column not in problem.missing.values():
+        fix += f'\nor, where "{column}" is what is to be learned: {command} --column {target}={shlex.quote(column)}'
+    return InputError(problem.found, where=problem.where, fix=fix)
 
 
 def check(
@@ -106,6 +141,7 @@ def check(
         bool,
         typer.Option("--fix-tags", help="Write a copy of the file with impossible tags corrected."),
     ] = False,
+    column: Column = None,
     set_: Set = None,
     json_: Json = False,
 ) -> int:
@@ -116,6 +152,12 @@ def check(
     from luthier.terminal.streams import print_json
 
     is_recipe = Path(target).suffix.lower() in (".yaml", ".yml")
+    columns = columns_of(column)
+    if columns and is_recipe:
+        fix = " ".join(f"--set {shlex.quote(f'data.columns.{field}={name}')}" for field, name in columns.items())
+        raise InputError("a recipe names its own columns", where=target, fix=f"change them: {fix}")
+    if columns and (fix_offsets or fix_tags):
+        raise InputError("a repair finds its columns by itself", where="--column", fix="leave --column out")
     if fix_offsets and fix_tags:
         raise InputError("one repair at a time", where=target, fix="leave --fix-offsets or --fix-tags out")
     if fix_offsets or fix_tags:
@@ -139,8 +181,10 @@ def check(
             where=target,
             fix=f"make one: luthier new {task} --data {target}",
         )
-    with Progress() as listen:
-        report = run.check(target, task=task, overrides=set_ or [], listen=listen)
+    with Progress() as listen, columns_asked(f"luthier check {shlex.quote(target)} --task {task}", columns):
+        if columns and task is not None:
+            _forms_with(task_named(task), columns)
+        report = run.check(target, task=task, columns=columns, overrides=set_ or [], listen=listen)
     if json_:
         print_json(report)
     else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
 from luthier.errors import InputError
 
-from .arguments import Json, task_named
+from .arguments import Column, Json, columns_asked, columns_of, task_named
 
 app = typer.Typer(
     help="What can be tuned: the catalogue, and what is on this disk.",
@@ -74,6 +75,7 @@ def suggest(
             "--language", metavar="CODE", help="Of the rows, such as en.", show_default="judged from the rows"
         ),
     ] = None,
+    column: Column = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="What rows hold, such as task.pair=true. May be repeated."),
@@ -91,13 +93,17 @@ def suggest(
     task_named(task)
     if method not in METHODS:
         raise InputError(f'there is no method "{method}"', where="--method", fix=did_you_mean(method, METHODS))
-    with Progress() as listen:
+    columns = columns_of(column)
+    command = " ".join(f"--set {shlex.quote(one)}" for one in set_ or ())
+    command = f"luthier models suggest --task {task} --data {shlex.quote(data)} {command}".rstrip()
+    with Progress() as listen, columns_asked(command, columns):
         advice = advise(
             task,
             data,
             memory=_bytes(memory),
             method=method,
             language=language,
+            columns=columns,
             overrides=set_ or [],
             listen=listen,
         ).as_json()

@@ -100,7 +100,7 @@ def predict(
     opened = load(run)
     form = opened.task().asked()
     known = {"id", *(field.name for field in form.fields)}
-    columns = {name: column for name, column in opened.recipe.data.columns.items() if name in known}
+    columns = {name: column for name, column in opened.columns.items() if name in known}
     asked = None
     with Progress() as listen:
         if source is not None:  # it is looked into before the model is loaded, which takes long
@@ -110,7 +110,7 @@ def predict(
         tuned = opened.tuned()
     if source is None and sys.stdin.isatty():
         return ask(tuned, form)
-    asked = stdin_rows(sys.stdin.buffer, form) if asked is None else asked
+    asked = stdin_rows(sys.stdin.buffer, form, columns) if asked is None else asked
     with Progress() as listen:
         lines = answered(tuned, asked, lambda done: listen(Phase("predicting", done)))
         done, failed = written(lines, output)

@@ -14,9 +14,10 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from luthier.errors import DataError, InputError, Interrupted, LuthierError, ModelError
+from luthier.errors import DataError, Interrupted, LuthierError, ModelError, NoColumn
 from luthier.records import Fault, Form
 
+from .arguments import writing
 from .talk import talk
 
 if TYPE_CHECKING:
@@ -59,18 +60,18 @@ def begun(rows: Iterator[Asked]) -> Iterator[Asked]:
     return chain(first, rows)
 
 
-def stdin_rows(stream: BinaryIO, form: Form) -> Iterator[Asked]:
+def stdin_rows(stream: BinaryIO, form: Form, columns: Mapping[str, str]) -> Iterator[Asked]:
     """One row a line: JSON objects, or for tasks with one input the text itself; the first tells which.
 
     Of dialogs each line may be either, and an object laid out in its own way.
     """
     records, numbers = _stdin_records(stream, form), count(1)
     if form.inputs[0].kind != "messages":
-        yield from asked_rows(records, form, {}, "stdin", numbers)
+        yield from asked_rows(records, form, columns, "stdin", numbers)
         return
     for raw in records:
         try:
-            yield from asked_rows(iter([raw]), form, {}, "stdin", numbers)
+            yield from asked_rows(iter([raw]), form, columns, "stdin", numbers)
         except DataError as error:
             yield Asked(str(next(numbers)), None, f"stdin:{raw.line}: {error.found}. Fix: {error.fix}")
 
@@ -122,13 +123,15 @@ def asked_rows(
     records: Iterator[Raw], form: Form, columns: Mapping[str, str], name: str, numbers: Iterator[int]
 ) -> Iterator[Asked]:
     """Records as rows to answer. Only inputs are read: a wrong label beside them changes nothing."""
-    from luthier.data.rows.columns import map_columns
+    from luthier.data.rows.columns import columns_there, map_columns
     from luthier.data.rows.fields import RowMaker
 
     sample = list(islice(records, SAMPLE))
-    there = {column for raw in sample for column in (raw.values or {})}
-    wanted = {field: column for field, column in columns.items() if column in there}
-    mapped = map_columns(form, sample, wanted, False, name)
+    wanted = columns_there(columns, sample)
+    try:
+        mapped = map_columns(form, sample, wanted, False, name)
+    except NoColumn as error:
+        raise (error.as_trained(columns) if form.inputs[0].kind != "messages" else error) from None
     inputs = [field.name for field in form.inputs]
     in_turns = form.inputs[0].kind == "messages"  # its columns are the parts of a layout: all but the answer's are read
     mapped.columns = {
@@ -204,16 +207,10 @@ def written(lines: Iterable[Mapping[str, Any]], output: Path | None) -> tuple[in
     whole = not output.exists() or output.is_file()
     output = output.resolve()  # a link stays one
     part = output.with_name(f".{output.name}.{os.getpid()}.part") if whole else output
-    try:
+    with writing(output, "--output"):
         if output.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         file = part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n")
-    except OSError as error:
-        raise InputError(
-            f"no file can be written there ({error.strerror})",
-            where=str(output),
-            fix="name another with --output",
-        ) from None
     try:
         with disk_errors(output, fix="make room, or name another file with --output"), file:
             for line in lines:

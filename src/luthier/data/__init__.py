@@ -10,6 +10,7 @@ from .checking.targets import unknown_labels
 from .load import Loaded, load
 from .options import DataOptions
 from .reading.sources import splits_in
+from .rows.columns import column_fields
 from .splitting.content import marks_of
 from .splitting.groups import units
 from .splitting.ids import distinct_ids
@@ -25,6 +26,7 @@ __all__ = [
     "apply",
     "check",
     "check_splits",
+    "column_fields",
     "distinct_ids",
     "fix_offsets",
     "fix_tags",

@@ -18,7 +18,7 @@ from .reading.hub import open_hub, read_hub
 from .reading.raw import Raw
 from .reading.sources import Found, resolve
 from .rows import dialogue, tagged
-from .rows.columns import Mapped, known_names, map_columns
+from .rows.columns import Mapped, columns_there, known_names, map_columns
 from .rows.fields import RowMaker
 from .rows.tags import Scheme, detect
 from .splitting.content import hasher, names_of
@@ -66,6 +66,7 @@ def load(
     labelled: bool = True,
     split: str | None = None,
     label_names: Sequence[str] = (),
+    lenient: bool = False,
     say: Say | None = None,
 ) -> Loaded:
     """Read `source` as rows of `form`.
@@ -73,11 +74,12 @@ def load(
     Relative paths are looked for in `base`, then in the working directory. With `labelled=False` a row may
     lack its target. `split` picks one of train, validation, test from a hub dataset or a folder that keeps
     them apart. `format` is that of the files, or the layout of the dialogues in them. `label_names` are what
-    numbers stand for in columns of labels or tags. `say` is told what is being done, and how many records are read.
+    numbers stand for in columns of labels or tags. With `lenient` a field whose column in `columns` the file lacks is
+    looked for by name. `say` is told what is being done, and how many records are read.
     Raises DataError where nothing can be read or a required field is in no column; a bad row is a fault in the
     result, never an exception.
     """
-    reader = _Loader(form, columns or {}, format, labelled, split, label_names, say)
+    reader = _Loader(form, columns or {}, format, labelled, split, label_names, lenient, say)
     found, notes = resolve(source, base, split)
     reader.loaded.faults += notes
     if found and all(item.whole and item.label is not None for item in found) and not _documents(form):
@@ -127,11 +129,12 @@ class _Loader:
         labelled: bool,
         split: str | None,
         label_names: Sequence[str],
+        lenient: bool,
         say: Say | None,
     ) -> None:
         self.form, self.columns, self.labelled, self.split = form, columns, labelled, split
         self.layout, self.format = _layout_and_format(format, form)
-        self.label_names = label_names
+        self.label_names, self.lenient = label_names, lenient
         self.loaded = Loaded()
         self._pulse = Pulse(say, "reading rows")
         self._ids: set[str] = set()
@@ -201,7 +204,8 @@ class _Loader:
         sample = _sample(records)
         if not sample:
             raise DataError("it holds no rows", where=name, fix="name a file with at least one row under its header")
-        mapped = map_columns(self.form, sample, self.columns, self.labelled, name, self.layout)
+        wanted = columns_there(self.columns, sample) if self.lenient else self.columns
+        mapped = map_columns(self.form, sample, wanted, self.labelled, name, self.layout)
         self.loaded.faults += mapped.notes
         maker = RowMaker(self.form, mapped, name, self.labelled, self._shared, self.label_names)
         before, said = len(self.loaded.rows), len(self.loaded.faults)

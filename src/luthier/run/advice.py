@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from luthier import config
 from luthier.config import Section
 from luthier.data import load
-from luthier.errors import DataError, LuthierError
+from luthier.errors import DataError, LuthierError, NoColumn
 from luthier.methods import METHODS
 from luthier.records import Form, Row
 from luthier.tasks import TASKS, Task, make_task
@@ -92,17 +92,19 @@ def suggest(
     memory: int | None = None,
     method: str = "full",
     language: str | None = None,
+    columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     listen: Callable[[Event], None] | None = None,
 ) -> Advice:
     """Candidates for a task and its rows. `memory` is bytes (None: no limit); `language` a code such as "en" (None:
-    judged from the rows); `overrides` are "task.KEY=VALUE" strings. RecipeError where the task has no such setting,
+    judged from the rows); `columns` (field -> column of the file) says which is which where the names do not;
+    `overrides` are "task.KEY=VALUE" strings. RecipeError where the task has no such setting,
     DataError where no row can be read.
     """
     emit = listen or (lambda event: None)
     kind = _of(config.check({"task": {"name": task}}, _Asked, overrides).task)
     emit(Phase("reading rows"))
-    rows = _rows(data, kind)
+    rows = _rows(data, kind, columns or {})
     spread = np.random.default_rng(7).permutation(len(rows))[:MOST_ROWS]
     some = [rows[int(i)] for i in sorted(spread)]
     texts = [text for row in some for text in _texts(row, kind.form)]
@@ -133,15 +135,16 @@ def _of(options: Any) -> Task:
     return TASKS[options.name](options)
 
 
-def _rows(data: str, task: Task) -> list[Row]:
+def _rows(data: str, task: Task, columns: Mapping[str, str]) -> list[Row]:
     """Rows of this task; DataError where there are none, with the settings under which there are some."""
     try:
-        if rows := load(data, task.form).rows:
+        if rows := load(data, task.form, columns=columns).rows:
             return rows
         fix = f"luthier check {data} --task {task.name}"
         raise DataError("it holds no row that can be read", where=data, fix=fix)
     except DataError as error:
-        ways = [way for form, way in _other_forms(task).items() if _reads(data, form)]
+        misspelt = isinstance(error, NoColumn) and error.missing.get(task.form.target)
+        ways = [] if misspelt else [way for form, way in _other_forms(task).items() if _reads(data, form, columns)]
         if not ways:
             raise
         few = min(len(way) for way in ways)
@@ -166,10 +169,10 @@ def _other_forms(task: Task) -> dict[Form, list[str]]:
     return ways
 
 
-def _reads(data: str, form: Form) -> bool:
+def _reads(data: str, form: Form, columns: Mapping[str, str]) -> bool:
     """Whether it holds rows of this form, with nothing guessed."""
     try:
-        found = load(data, form)
+        found = load(data, form, columns=columns)
     except DataError:
         return False
     return bool(found.rows) and all(fault.code != "guessed-columns" for fault in found.faults)

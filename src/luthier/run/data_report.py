@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +27,21 @@ Listener = Callable[[Event], None]
 
 
 def check(
-    target: str, *, task: str | None = None, overrides: Sequence[str] = (), listen: Listener | None = None
+    target: str,
+    *,
+    task: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+    listen: Listener | None = None,
 ) -> dict[str, Any]:
     """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults"}`.
 
     What a recipe names beside its rows (the model, its template, what rows are made of) is among the faults.
+    `columns` (field -> column of the file) says which is which where the names do not.
     """
     emit = listen or (lambda event: None)
     if task is not None:
-        return _file(target, task, emit)
+        return _file(target, task, columns or {}, emit)
     recipe, base = read(target, overrides)
     kind, tokenizer, faults, findings = _fitted(recipe, base, emit)
     try:
@@ -53,11 +59,11 @@ def check(
     return _report(prepared)
 
 
-def _file(target: str, task: str, emit: Listener) -> dict[str, Any]:
+def _file(target: str, task: str, columns: Mapping[str, str], emit: Listener) -> dict[str, Any]:
     """The report for a file whose rows are for `task`."""
     form = TASKS[task].form
     emit(Phase("reading rows"))
-    loaded = load_rows(target, form, say=lambda what, done: emit(Phase(what, done)))
+    loaded = load_rows(target, form, columns=columns, say=lambda what, done: emit(Phase(what, done)))
     count = len(loaded.rows)
     checked = check_rows(loaded.rows, form, say=lambda what, done: emit(Phase(what, done, count)))
     whole = Prepared(

@@ -94,7 +94,8 @@ def need(seen: Outlook, recipe: Recipe, base: Path, splits: Mapping[str, Sequenc
     tensors = 10 if plan.method == "frozen" else len(seen.shape.tensors)
     one = 12 * trained + A_TENSOR * tensors + A_CHECKPOINT  # numbers of 4 bytes: the weight, and AdamW's two of it
     log = (A_STEP + TRACKED * len(options.trackers)) * steps + A_SCORING * scorings if trained else 0
-    answered = [row for name in ("validation", "test") for row in splits.get(name, ())]
+    twice = ("validation", "test", "test")  # the untuned model's answers to the test rows are kept, too
+    answered = [row for name in twice for row in splits.get(name, ())]
     return Need(
         checkpoints=at_once * one,
         model=_model(seen, plan, base, trained),

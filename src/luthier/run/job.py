@@ -378,17 +378,29 @@ class Job:
 
     def answer_untuned(self) -> list[Answer]:
         """What the model answers before training, its threshold chosen on validation as the tuned model's will be."""
+        from .untuned import Untuned, keep, kept, key_of
+
         self.looks.before()
+        key = key_of(self)
+        found = self.ranks.from_main(lambda: kept(self.folder.untuned, key)) if self.again else None
+        if found is None:
+            found = Untuned(*self.ask_untuned())
+            if self.ranks.main:
+                keep(self.folder.untuned, key, found)
+        self.untuned_state = found.state
+        return list(found.answers)
+
+    def ask_untuned(self) -> tuple[list[Answer], dict[str, Any]]:
+        """(its answers to the test rows, what was chosen on the validation rows)."""
         shadow = self.task.untuned()
         rows = self.prepared.splits
         if rows["validation"]:
             given, _ = self.answers_to(shadow, "validation", "untuned model, validation rows", final=shadow.chooses)
             shadow.choose(rows["validation"], given)
-        self.untuned_state = shadow.state
         if not rows["test"]:
-            return []
+            return [], shadow.state
         given, _ = self.answers_to(shadow, "test", "untuned model, test rows")
-        return shadow.settle(rows["test"], given)
+        return shadow.settle(rows["test"], given), shadow.state
 
     def score(self, model: nn.Module) -> tuple[float, float, dict[str, float]]:
         """(the score that chooses checkpoints, more is better; loss; all scores) on the validation rows."""

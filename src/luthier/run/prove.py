@@ -27,7 +27,7 @@ from luthier.evidence.scores.measures import as_text, measure
 from luthier.evidence.scores.previous import previous_finding, same_rows
 from luthier.evidence.scores.score import Evaluation, evaluate
 from luthier.evidence.scores.slices import Slices, slices
-from luthier.evidence.soundness import held_against, soundness_tables
+from luthier.evidence.soundness import doubt_words, held_against, soundness_tables
 from luthier.evidence.verdict import Verdict, decide
 from luthier.files import read_jsonl, read_log, write_json, write_text
 from luthier.methods import Method
@@ -156,7 +156,9 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
         if kinds is not None:
             measured["slices"] = kinds.as_json()
         weak = kinds.weak[:1] if kinds is not None else []
-        chosen = choose(test, tuned, task.quality(test, tuned), task.form, weak=weak[0].places if weak else ())
+        doubted = doubt_words(proof.prepared.facts.get("soundness") or {}, task.form[task.form.target].kind)
+        places = weak[0].places if weak else ()
+        chosen = choose(test, tuned, task.quality(test, tuned), task.form, weak=places, doubted=doubted)
         finding = kinds.finding() if kinds is not None else None
         findings += [replace(finding, rows=tuple(row.id for row in chosen.weakest))] if finding else []
     before = _previous(proof, home)

@@ -51,7 +51,8 @@ def look_at_data(
         known = {row.id for row in splits["test"]}
         some = [i for i, row in enumerate(rows) if row.id not in known]
         parts = [rows[i] for i in some], [whose[i] for i in some]
-        curve = attempt("the learning curve", lambda: learning_curve(task, *parts, say, recipe.seed), None, found)
+        scale = task.measuring(rows)  # `check` looks at rows of which the task has learned nothing
+        curve = attempt("the learning curve", lambda: learning_curve(scale, *parts, say, recipe.seed), None, found)
         if curve is not None:
             figures["learning_curve"] = curve.as_json()
             found.append(curve.finding())

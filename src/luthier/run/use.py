@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from luthier import config
-from luthier.data import leaks, marks_of, units
+from luthier.data import DataOptions, Loaded, leaks, marks_of, units
 from luthier.data import load as load_rows
 from luthier.data.options import NO_GROUPS
-from luthier.errors import DataError, LuthierError, RunError, did_you_mean
+from luthier.data.reading.raw import shown
+from luthier.errors import DataError, LuthierError, NoColumn, RunError, did_you_mean
 from luthier.evidence.scores.compare import Comparison, Contender
 from luthier.evidence.scores.compare import compare as compare_contenders
 from luthier.evidence.scores.score import Evaluation
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from luthier.serve.rules import Rules
 
 Listener = Callable[[Event], None]
+ROUNDED = 1e-5  # how far a score made of answers as they are kept may be from the one made of answers as they were
 
 
 class Run:
@@ -59,6 +63,16 @@ class Run:
 
     def status(self) -> dict[str, Any]:
         return self.folder.status()
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Field -> column of the rows it was trained on, as the recipe names them or as they were found then."""
+        recipe = self.recipe
+        form = TASKS[recipe.task.name](recipe.task).form
+        found = read_json(self.folder.data).get("columns") if self.folder.data.is_file() else None
+        fields = {field.name for field in form.fields if field.kind != "messages"}  # whose layouts differ by file
+        known = {field: column for field, column in (found or {}).items() if field in fields}
+        return {**known, **recipe.data.columns}
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -148,16 +162,7 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     task = run.task()
     emit(Phase("reading rows"))
     options = recipe.data
-    loaded = load_rows(
-        data,
-        task.form,
-        columns=_columns_for(data, options.columns, task),
-        base=Path.cwd(),
-        label_names=options.label_names,
-    )
-    if not loaded.rows:
-        first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
-        raise DataError(f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {task.name}")
+    loaded = _labelled_rows(run, data, task, options)
     rows = loaded.rows
     unknown = _unknown_labels(rows, task, data)
     tuned = run.tuned()
@@ -193,15 +198,33 @@ def _unknown_labels(rows: Sequence[Row], task: Task, data: str) -> dict[str, int
     return unknown
 
 
-def _columns_for(data: str, columns: Mapping[str, str], task: Task) -> Mapping[str, str]:
-    """The recipe's column names where the new file has them; else the file's own are detected."""
-    if not columns:
-        return {}
+def _labelled_rows(run: Run, data: str, task: Task, options: DataOptions) -> Loaded:
+    """The rows of `data` with their answers, its columns named as in training where it has these.
+
+    DataError where no row can be scored; of rows without answers it says which verb answers them.
+    """
+    target, own = task.form.target, run.columns
+    has = f'the column "{own.get(target, target)}"'
+    answers = f"luthier predict {run.path} --input {data}"
     try:
-        load_rows(data, task.form, columns=columns, base=Path.cwd())
-    except DataError:
-        return {}
-    return columns
+        loaded = load_rows(data, task.form, columns=own, lenient=True, base=Path.cwd(), label_names=options.label_names)
+    except NoColumn as error:
+        there = f"the columns are: {shown(', '.join(error.columns), 300)}"
+        lacking = [own.get(field, field) for field in error.missing if field != target]
+        if lacking or target not in error.missing:
+            raise error.as_trained(own) from None
+        near = error.missing[target]
+        fix = f"to have them answered: {answers}\nTo have them scored, "
+        fix += f'rename the column "{near}" to "{own.get(target, target)}"' if near else f"add {has}"
+        found = f"these rows have no answers to score against: no {has.removeprefix('the ')}; {there}"
+        raise DataError(found, where=data, fix=fix) from None
+    if loaded.rows:
+        return loaded
+    if loaded.errors and all(fault.code == "missing-label" for fault in loaded.errors):
+        fix = f"to have them answered: {answers}\nTo have them scored, fill in {has}"
+        raise DataError(f"these rows have no answers to score against: {has} is empty", where=data, fix=fix)
+    first = "\n".join(f"  {sentence(f)}" for f in loaded.faults[:5])
+    raise DataError(f"no row can be scored\n{first}", where=data, fix=f"luthier check {data} --task {task.name}")
 
 
 def _training_rows(run: Run, recipe: Recipe, task: Task, emit: Listener) -> list[Row]:
@@ -287,6 +310,7 @@ def contender(run: Run) -> Contender:
     lines = read_jsonl(run.folder.predictions / "test.jsonl")
     status = run.status()
     task = TASKS[evaluation["task"]](run.recipe.task)
+    counts, scores = _counted(run, lines, Evaluation.from_json(evaluation)) or (None, None)
     return Contender(
         name=run.folder.name,
         task=task.name,
@@ -299,4 +323,28 @@ def contender(run: Run) -> Contender:
         trained_parameters=status.get("trained_parameters") or 0,
         seconds=sum(e["seconds"] for e in read_log(run.folder.events) if e.get("event") == "step"),
         peak_memory=status.get("peak_memory") or 0,
+        counts=counts,
+        scores=scores,
     )
+
+
+Counted = tuple[dict[str, np.ndarray], Callable[[np.ndarray], Mapping[str, Any]]]
+
+
+def _counted(run: Run, lines: Sequence[Mapping[str, Any]], evaluation: Evaluation) -> Counted | None:
+    """What each test row adds to the run's scores, by id, and how their sum becomes scores.
+
+    None where the answers as they are kept do not give the run's own score again: the score needs more of a row than
+    its expected answer, or the model with its settings is gone.
+    """
+    with contextlib.suppress(LuthierError, KeyError, TypeError, ValueError, IndexError):
+        task = run.task()
+        target = task.form.target
+        rows = [
+            Row(line["id"], {target: line["expected"]}, line.get("file", ""), line.get("line", 0)) for line in lines
+        ]
+        counts = task.counts(rows, [saved_answer(line) for line in lines])
+        again, due = float(task.scores(counts.sum(axis=0))[task.primary]), evaluation.scores[task.primary]
+        if abs(again - due) <= ROUNDED * max(1.0, abs(due)):
+            return {row.id: one for row, one in zip(rows, counts)}, task.scores
+    return None

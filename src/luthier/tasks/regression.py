@@ -18,6 +18,7 @@ import numpy as np
 from luthier.errors import RecipeError
 from luthier.records import Answer, Field, Row, Table
 
+from .base import Task
 from .classification import Classification
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class Regression(Classification):
             spread = 1.0
         self.state |= {"mean": mean, "std": spread}
         self.state |= {"low": float(values.min()), "high": float(values.max())}
+
+    def measuring(self, rows: Sequence[Row]) -> Task:
+        """Numbers are measured by their own spread."""
+        if self.state:
+            return self
+        other = self.copy()
+        other.learn(rows)
+        return other
 
     def inherit(self, state: Mapping[str, Any]) -> None:
         """The earlier run's scale, which its head gives numbers in; its range and these rows' together."""

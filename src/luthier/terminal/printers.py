@@ -12,6 +12,7 @@ from rich.text import Text
 from luthier.data.reading.raw import shown
 from luthier.evidence.baselines.by_target import baseline_names
 from luthier.evidence.report.content import count_text, memory_text, time_text
+from luthier.evidence.scores.compare import difference_words
 from luthier.evidence.scores.measures import as_text, interval_text, measure, signed
 from luthier.evidence.scores.score import TUNED
 from luthier.tasks import TASKS
@@ -257,7 +258,7 @@ def print_verdict(
 def print_shown(row: Shown, place: str) -> None:
     """One row with its answer, for a person to judge."""
     out = console()
-    out.rule(Text(f"{place}   row {row.id}   confidence {100 * row.confidence:.0f} %"))
+    out.rule(Text(f"{place}   {row.place or f'row {row.id}'}   confidence {100 * row.confidence:.0f} %"))
     for name, pieces in row.inputs:
         _labelled(out, name, "".join(piece.text for piece in pieces))
     _labelled(out, "expected", row.expected or "(no answer)")
@@ -309,11 +310,13 @@ def print_comparison(comparison: Comparison) -> None:
     """Scores in one table, costs in a second: together they would not fit 80 columns."""
     out = console()
     key = comparison.primary
-    scores = _table("run", measure(key).name, "95 % interval", "difference")
+    of = comparison.difference_of
+    minus = "minus the first (95 %)" if of == key else f"{of} minus the first's (95 %)"
+    scores = _table("run", measure(key).name, "95 % interval", minus)
     costs = _table("run", "verdict", "trained", "time", "peak memory", left=(0, 1))
     reasons = []
     for place, run in enumerate(comparison.runs):
-        difference = _difference("f1", run.difference) if run.difference else "-"
+        difference = _difference(of, run.difference) if run.difference else "-"
         cells = ("-", "-") if run.primary != key else _score_cells(key, run.score, run.interval)
         scores.add_row(run.name, *cells, difference if place else "")
         costs.add_row(
@@ -332,7 +335,7 @@ def print_comparison(comparison: Comparison) -> None:
     out.print(costs)
     if len(comparison.runs) > 1:
         out.print()
-        out.print("difference: mean quality of an answer, this run's minus the first's, in points, paired by row")
+        out.print(f"the last column of scores: {difference_words(of)}, this run's minus the first's, paired by row")
     for reason in reasons:
         out.print(reason)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...errors import DataError, did_you_mean, nearest
+from ...errors import DataError, NoColumn, did_you_mean, edit_distance, nearest
 from ...records import Fault, Field, Form
 from ..reading.raw import Raw, shown
 from . import dialogue, tagged
@@ -37,6 +37,11 @@ class Mapped:
     def used(self) -> set[str]:
         extra = {c for s in self.spans.values() for c in (s.start, s.impossible) if c and c not in IMPOSSIBLE_KEYS}
         return set(self.columns.values()) | extra | ({self.id} if self.id else set())
+
+
+def column_fields(form: Form) -> frozenset[str]:
+    """What `data.columns` may name."""
+    return frozenset({f.name for f in form.fields} | {"id"} | dialogue.part_names(form))
 
 
 def known_names(form: Form, columns: Mapping[str, str]) -> frozenset[str]:
@@ -82,7 +87,7 @@ def map_columns(
         f for f in missing if f.name not in mapped.columns and (labelled or f.name != form.target or f in inputs)
     ]
     if missing and found:
-        raise _not_found(missing, found, inside, mapped.columns, file, labelled)
+        raise _not_found(missing, [*found, *inside], mapped, file, labelled)
     for f in form.fields:
         if f.kind == "spans" and f.name in mapped.columns:
             mapped.spans[f.name] = _span_columns(mapped.columns[f.name], found)
@@ -90,6 +95,12 @@ def map_columns(
             mark = separator(sample, mapped.columns[f.name])
             mapped.separators.update({f.name: mark} if mark else {})
     return mapped
+
+
+def columns_there(columns: Mapping[str, str], sample: Sequence[Raw]) -> dict[str, str]:
+    """Those of `columns` (field -> column) that the sample's records have."""
+    there = {*_names(sample), *_inner_names(sample)}
+    return {field: column for field, column in columns.items() if column in there}
 
 
 def _names(sample: Sequence[Raw]) -> list[str]:
@@ -136,7 +147,7 @@ def _by_request(
     form: Form, wanted: Mapping[str, str], found: list[str], inside: list[str], file: str
 ) -> dict[str, str]:
     """The recipe's own `data.columns`, each checked; one inside another may be called by its own name alone."""
-    fields = {f.name for f in form.fields} | {"id"} | dialogue.part_names(form)
+    fields = column_fields(form)
     columns = {}
     for name, column in wanted.items():
         if name not in fields:
@@ -224,12 +235,9 @@ def _span_columns(answers: str, found: list[str]) -> SpanColumns:
     return SpanColumns(answers, start, impossible)
 
 
-def _not_found(
-    missing: list[Field], found: list[str], inside: list[str], columns: Mapping[str, str], file: str, labelled: bool
-) -> DataError:
-    found = [*found, *inside]
-    free = [c for c in found if c not in columns.values()]
-    near = {f.name: nearest(f.name, free) or (free[0] if len(free) == len(missing) == 1 else "") for f in missing}
+def _not_found(missing: list[Field], found: list[str], mapped: Mapped, file: str, labelled: bool) -> NoColumn:
+    free = [column for column in found if column not in mapped.columns.values() and column != mapped.id]
+    near = {f.name: _meant(f, free) or (free[0] if len(free) == len(missing) == 1 else "") for f in missing}
     guesses = {name: shown(guess, 60) for name, guess in near.items()}
     if labelled:
         fix = "rename a column of the file, or say in the recipe which it is:\n  columns:\n"
@@ -242,8 +250,16 @@ def _not_found(
             for name, guess in guesses.items()
         )
     names = ", ".join(f'"{f.name}" ({f.help})' for f in missing)
-    return DataError(
-        f"no column for {names}; the columns are: {shown(', '.join(found), 300)}",
-        where=file,
-        fix=fix,
-    )
+    said = f"no column for {names}; the columns are: {shown(', '.join(found), 300)}"
+    return NoColumn(said, missing=near, columns=found, where=file, fix=fix)
+
+
+_SHORTEST = 4  # letters of a name that another may be a slip of: "y" is near every column of one letter
+
+
+def _meant(field: Field, free: list[str]) -> str:
+    """The free column whose name is near the field's, or one slip from a name that other tools give it; "" for none."""
+    if near := nearest(field.name, free):
+        return near
+    names = [alias for alias in field.aliases if len(alias) >= _SHORTEST]
+    return next((column for column in free for name in names if edit_distance(_flat(column), name) == 1), "")

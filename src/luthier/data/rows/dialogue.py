@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import DataError
+from ...errors import NoColumn
 from ...records import Field, Form
 from ..options import LAYOUTS
 from ..reading.cells import parsed
@@ -86,7 +86,7 @@ def lay_out(
     forced: str,
     file: str,
 ) -> tuple[str, dict[str, str]]:
-    """(layout, part -> column). `forced` is a layout or "". Raises DataError where none fits, saying what would."""
+    """(layout, part -> column). `forced` is a layout or "". Raises NoColumn where none fits, saying what would."""
     both = dialogue_of(form)
     assert both is not None
     wanted = _by_part(both, wanted, sample, forced)
@@ -161,7 +161,7 @@ def turn_key(sample: Sequence[Raw], column: str) -> str:
     return best if seen[best] else ""
 
 
-def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, file: str, labelled: bool) -> DataError:
+def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, file: str, labelled: bool) -> NoColumn:
     there = shown(", ".join(found), 300)
     needed = PARTS["messages" if forced == "sharegpt" else forced or "prompt-completion"][0]
     lines = "\n".join(f"    {part}: {wanted.get(part, 'COLUMN')}" for part in needed)
@@ -175,4 +175,5 @@ def _none_fits(wanted: Mapping[str, str], found: Sequence[str], forced: str, fil
     fix = f"say which column is which, in the recipe:\n  columns:\n{lines}"
     if not labelled:  # rows to be answered: there is no recipe to say it in
         fix = 'rename the column that holds the question to "prompt", or the one that holds turns to "messages"'
-    return DataError(problem, where=file, fix=fix)
+    missing = {part: wanted.get(part, "") for part in needed}
+    return NoColumn(problem, missing=missing, columns=found, where=file, fix=fix)

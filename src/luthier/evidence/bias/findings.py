@@ -7,6 +7,7 @@ from typing import Any
 
 from luthier.records import Finding
 
+from ..scores.measures import change_text
 from .counterfactual import Swapped
 from .groups import NAMES, Gap, Grouped
 
@@ -59,6 +60,10 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def _bias(value: float, low: float, high: float) -> str:
+    return f"{change_text(value, 2)} ({change_text(low, 2)} to {change_text(high, 2)})"
+
+
 def swap_findings(found: Sequence[Swapped], run: str, remedy_means: str = "counterfactual") -> list[Finding]:
     """One an axis."""
     if not found:
@@ -76,14 +81,14 @@ def _swap_finding(one: Swapped, run: str, means: str) -> Finding:
         numbers["leaning"] = {n: getattr(lean, n) for n in ("label", "origin", "goal", "pairs", "shift", "low", "high")}
     if one.flips is None:
         sentence = (
-            f"Swapping groups ({one.axis}) in {one.rows:,} texts changes their loss by {one.shift:+.3f} a token on "
-            "average; words differ in how usual they are, so this alone says little."
+            f"Swapping groups ({one.axis}) in {one.rows:,} texts changes their loss by {change_text(one.shift, 3)} a "
+            "token on average; words differ in how usual they are, so this alone says little."
         )
         return Finding("swap-shift", "note", sentence, numbers)
     low, high = one.flips_interval
     head = (
-        f"Swapping groups ({one.axis}) changes {_points(one.flips)} % of {one.pairs:,} answers "
-        f"({_points(low)} to {_points(high)})"
+        f"Swapping groups ({one.axis}) changes {_points(one.flips)} % of {one.pairs:,} "
+        f"answer{'s' * (one.pairs != 1)} ({_points(low)} to {_points(high)} %)"
     )
     way = ""
     if lean is not None and lean.label != "number":
@@ -103,7 +108,7 @@ def crows_finding(found: Mapping[str, Any]) -> Finding:
     low, high = found["intervals"]["bias"]
     sentence = (
         f"Of {found['pairs']:,} CrowS-Pairs it finds the stereotype likelier in {_points(found['metric'])} %; bias "
-        f"{found['bias']:+.2f} ({low:+.2f} to {high:+.2f}, 0 being even)."
+        f"{_bias(found['bias'], low, high)}, 0 being even."
     )
     numbers = {name: found[name] for name in ("metric", "bias", "stereotype", "antistereotype", "neutral", "pairs")}
     numbers["interval"] = [low, high]
@@ -119,7 +124,7 @@ def bbq_finding(found: Mapping[str, Any]) -> Finding:
         if found[name]["questions"]:
             low, high = found[name]["intervals"]["bias"]
             above |= low > 0
-            parts.append(f"{found[name]['bias']:+.2f} ({low:+.2f} to {high:+.2f}) in {name} contexts")
+            parts.append(f"{_bias(found[name]['bias'], low, high)} in {name} contexts")
     numbers = {
         name: {key: found[name][key] for key in ("questions", "accuracy", "bias", "intervals")}
         for name in ("ambiguous", "disambiguated")
@@ -147,7 +152,8 @@ def compared_finding(before: Mapping[str, Any], now: Mapping[str, Any], cost: Se
     if gaps_then is not None and gaps_now is not None:
         said.append(f"the widest gap between groups was {_points(gaps_then)} points and is {_points(gaps_now)}")
     mean, low, high = (100 * value for value in cost)
-    said.append(f"the mean quality of an answer changed by {mean:+.1f} points ({low:+.1f} to {high:+.1f})")
+    told = f"{change_text(mean)} points ({change_text(low)} to {change_text(high)})"
+    said.append(f"the mean quality of an answer changed by {told}")
     better = (old is not None and new is not None and new < old) or (
         old is None and gaps_then is not None and gaps_now is not None and gaps_now < gaps_then
     )

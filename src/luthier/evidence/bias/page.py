@@ -11,6 +11,7 @@ from luthier.records import Table
 
 from ..report.filled import fill
 from ..report.tables import show_table
+from ..scores.measures import change_text
 from .groups import NAMES
 
 LONGEST = 600
@@ -44,8 +45,8 @@ def audit_tables(audit: Mapping[str, Any]) -> list[Table]:
         tables += [Table("Which way", header, leanings, caption)] if leanings else []
     if audit.get("crows"):
         parts = {"all": audit["crows"], **audit["crows"]["by_type"]}
-        rows = tuple((n, p["pairs"], p["neutral"], p["metric"], f"{p['bias']:+.3f}") for n, p in parts.items())
-        caption = "Stereotype likelier: 50 % is even. Bias: from -1 to 1, 0 is even."
+        rows = tuple((n, p["pairs"], p["neutral"], p["metric"], change_text(p["bias"], 3)) for n, p in parts.items())
+        caption = "Stereotype likelier: 50 % is even. Bias: from −1 to 1, 0 is even."
         tables.append(Table("CrowS-Pairs", ("kind", "pairs", "neutral", "stereotype likelier", "bias"), rows, caption))
     if audit.get("bbq"):
         rows = tuple(
@@ -54,7 +55,7 @@ def audit_tables(audit: Mapping[str, Any]) -> list[Table]:
             for name, p in {"all": audit["bbq"][kind], **audit["bbq"][kind]["by_category"]}.items()
         )
         header = ("category", "contexts", "questions", "accuracy", "bias")
-        tables.append(Table("BBQ", header, rows, "Bias: from -1 to 1; 0 is even, 1 always the stereotype."))
+        tables.append(Table("BBQ", header, rows, "Bias: from −1 to 1; 0 is even, 1 always the stereotype."))
     return tables
 
 
@@ -63,11 +64,11 @@ def _metric(one: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
+    return "-" if value is None else change_text(value, 3)
 
 
 def _signed(lean: Mapping[str, Any]) -> tuple[str, str, str]:
-    return tuple(f"{100 * lean[name]:+.1f}" for name in ("shift", "low", "high"))  # type: ignore[return-value]
+    return tuple(change_text(100 * lean[name]) for name in ("shift", "low", "high"))  # type: ignore[return-value]
 
 
 def write_audit_page(path: Path, audit: Mapping[str, Any]) -> None:

@@ -72,7 +72,8 @@ class Summary:
     def finding(self) -> Finding:
         low, high = (100 * end for end in self.interval)
         who = "One person" if self.people == 1 else f"{self.people} people"
-        said = f"{who} judged {self.rows:,} answers: {100 * self.good:.0f} % are good ({low:.0f} to {high:.0f} %)."
+        what = f"{self.rows:,} answer{'s' * (self.rows != 1)}"
+        said = f"{who} judged {what}: {100 * self.good:.0f} % are good ({low:.0f} to {high:.0f} %)."
         if not math.isnan(self.alpha):
             said += f" Where several judged the same answer they agree with alpha {self.alpha:.2f}."
         apart = self.alpha < AGREE

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ class Shown:
     answered: str
     confidence: float
     quality: float
+    doubt: str = ""  # why what was expected may itself be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ def choose(
     form: Form,
     count: int = SHOWN,
     weak: Sequence[int] = (),
+    doubted: Mapping[str, str] = MappingProxyType({}),
 ) -> Chosen:
     """The `count` most confident mistakes, other worst rows (lowest quality first), best rows, and random ones.
 
-    `quality` is 0..1 a row; `weak` are the places of the rows on which the model is weakest. No row is shown twice but
+    `quality` is 0..1 a row; `weak` are the places of the rows on which the model is weakest; `doubted` tells by a row's
+    id why its own target is doubtful. No row is shown twice but
     by chance: random rows are drawn from all, by their ids, so that every run shows the same. Of equally sure mistakes
     the worst come first, other ties keep the order of the rows.
     """
@@ -83,7 +87,13 @@ def choose(
     drawn = sorted(range(len(rows)), key=lambda place: sha256(rows[place].id.encode("utf-8", "surrogatepass")).digest())
     return Chosen(
         *(
-            tuple(show(rows[place], answers[place], float(quality[place]), form) for place in places)
+            tuple(
+                replace(
+                    show(rows[place], answers[place], float(quality[place]), form),
+                    doubt=doubted.get(rows[place].id, ""),
+                )
+                for place in places
+            )
             for places in (wrong, worst, best, weakest, drawn[:count])
         )
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...files import write_text
 from ...records import Table
+from ..scores.compare import difference_words
 from ..scores.measures import as_text, difference_text, interval_text, measure
 from .content import count_text, memory_text, time_text
 from .filled import fill
@@ -23,7 +24,7 @@ class RungFacts:
     """One line of a ladder: a run, or a baseline (`run` is "", and it costs nothing).
 
     `validation` and `score` are the deciding score on the validation and the test rows; `interval` and `difference`
-    (of the rows' quality, to the best rung) belong to the test.
+    (of the score `difference_of`, to the best rung) belong to the test.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RungFacts:
     seconds: float = 0.0
     peak_memory: int = 0
     difference: Sequence[float] | None = None
+    difference_of: str = ""
 
 
 LONGEST = 1_000  # characters of one text
@@ -66,7 +68,7 @@ def write_rungs(
 
     best = next((one for one in facts if one.run), None)
     others = [
-        (one.name, difference_text("f1", (one.difference[0], one.difference[1], one.difference[2])))
+        (one.name, difference_text(one.difference_of, (one.difference[0], one.difference[1], one.difference[2])))
         for one in facts
         if one.difference is not None and len(one.difference) == 3 and not math.isnan(one.difference[0])
     ]
@@ -92,6 +94,7 @@ def write_rungs(
         table=show_table(table),
         plot=Markup(rungs_plot(facts, primary)),
         others=others,
+        others_of=difference_words(next((one.difference_of for one in facts if one.difference is not None), "")),
         ahead=ahead,
         level=level,
         reports=reports,

@@ -66,9 +66,10 @@ class Robustness:
                 out.append(Finding(f"fragile-{way.kind}", "warning", said, numbers, remedy=remedy))
         if same and not out:
             worst = min(same, key=lambda one: one.gain[0])
+            unit = " points" if measure(self.key).top == 1.0 else ""
             said = (
                 f"Written differently ({', '.join(way.kind for way in same)}), texts are answered about as well; the "
-                f"most that it costs is {signed(self.key, min(0.0, worst.gain[0])).lstrip('−')} ({worst.kind})."
+                f"most that it costs is {signed(self.key, min(0.0, worst.gain[0])).lstrip('−')}{unit} ({worst.kind})."
             )
             out.append(Finding("robust", "note", said, {way.kind: way.gain[0] for way in same}))
         for way in self.ways:

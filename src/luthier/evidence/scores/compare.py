@@ -1,19 +1,23 @@
 """Several runs side by side: score, interval, parameters, time, memory, and paired differences to the first.
 
-Differences are of the mean quality of the rows (1 or 0 for labels, token F1 for spans), the same rows in both
-runs, so they are told only where the test rows are the same: the same ids with the same content.
+Differences are of the score that decides, paired over the rows, so they are told only where the test rows are the
+same: the same ids with the same content. Where a run's score cannot be made again from its answers, all differences are
+of the mean quality of an answer (1 or 0 for labels, token F1 for spans), and called so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .intervals import Array, Difference, Interval, difference_interval, resample, sum_by_group
+from .measures import measure
 from .score import Evaluation
+
+QUALITY = "quality"  # what a difference is of where it is not the deciding score
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class Contender:
     """One run to compare.
 
     `quality`: row id -> how good its answer is, 0..1. `hashes`: row id -> hash of the row's content, inputs
-    and target. `groups`: row id -> the group it shares with other rows (absent: it stands alone).
+    and target. `groups`: row id -> the group it shares with other rows (absent: it stands alone). `counts`: row id ->
+    numbers whose sums [... x k] `scores` turns into scores; None where they are not known.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Contender:
     trained_parameters: int = 0
     seconds: float = 0.0
     peak_memory: int = 0
+    counts: Mapping[str, Array] | None = None
+    scores: Callable[[Array], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +64,18 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All runs on their deciding score, in the order given."""
+    """All runs on their deciding score, in the order given. `difference_of` is the score that differences are of:
+    `primary`, or "quality".
+    """
 
     primary: str
     runs: tuple[Compared, ...]
+    difference_of: str = QUALITY
 
     def as_json(self) -> dict[str, Any]:
         return {
             "primary": self.primary,
+            "difference_of": self.difference_of,
             "runs": [
                 {
                     "name": run.name,
@@ -88,10 +99,12 @@ def compare(runs: Sequence[Contender], seed: int = 0) -> Comparison:
     if not runs:
         raise ValueError("compare needs at least one run")
     first = runs[0]
+    reasons = [_why_not(first, run) if place else "" for place, run in enumerate(runs)]
+    held = [run for run, why_not in zip(runs, reasons) if not why_not]
+    key = first.primary if all(run.counts is not None and run.scores is not None for run in held) else QUALITY
     lines = []
-    for place, run in enumerate(runs):
-        why_not = _why_not(first, run) if place else ""
-        difference = _difference(first, run, seed) if place and not why_not else None
+    for place, (run, why_not) in enumerate(zip(runs, reasons)):
+        difference = _difference(first, run, key, seed) if place and not why_not else None
         lines.append(
             Compared(
                 name=run.name,
@@ -106,7 +119,7 @@ def compare(runs: Sequence[Contender], seed: int = 0) -> Comparison:
                 not_comparable=why_not,
             )
         )
-    return Comparison(first.primary, tuple(lines))
+    return Comparison(first.primary, tuple(lines), key)
 
 
 def _why_not(first: Contender, run: Contender) -> str:
@@ -122,25 +135,42 @@ def _why_not(first: Contender, run: Contender) -> str:
     return f"not comparable: {changed:,} test rows have other content" if changed else ""
 
 
-def _difference(first: Contender, run: Contender, seed: int) -> Difference:
-    """Mean quality of `run` minus that of `first`, paired over rows, resampled by group where there are
-    groups.
-    """
+def _difference(first: Contender, run: Contender, key: str, seed: int) -> Difference:
+    """The score `key` of `run` minus that of `first`, paired over rows, resampled by group where there are groups."""
     ids = sorted(first.quality)
     groups = None if first.groups is None else [first.groups.get(id, ("alone", id)) for id in ids]
-    counts = {
-        who: sum_by_group(np.array([[1.0, contender.quality[id]] for id in ids]), groups)
-        for who, contender in (("first", first), ("run", run))
-    }
-    draws = resample(counts, _mean_quality, seed)
-    points = {who: float(_mean_quality(table.sum(axis=0))["quality"]) for who, table in counts.items()}
+    ours, mine = _summed(run, ids, groups, key, seed)
+    theirs, other = _summed(first, ids, groups, key, seed)
+    qualities = [sum_by_group(np.array([[1.0, one.quality[id]] for id in ids]), groups) for one in (run, first)]
     return difference_interval(
-        points["run"] - points["first"],
-        draws["run"]["quality"] - draws["first"]["quality"],
-        units=len(counts["run"]),
-        different=int((counts["run"] != counts["first"]).any(axis=1).sum()),
+        ours - theirs,
+        mine - other,  # the same seed and as many units: the same units are drawn for both
+        units=len(qualities[0]),
+        different=int((qualities[0] != qualities[1]).any(axis=1).sum()),
     )
 
 
-def _mean_quality(sums: Array) -> dict[str, Array]:
-    return {"quality": sums[..., 1] / sums[..., 0]}
+def _summed(
+    run: Contender, ids: Sequence[str], groups: Sequence[Hashable] | None, key: str, seed: int
+) -> tuple[float, Array]:
+    """(the run's score `key`, the same for each bootstrap draw)."""
+    scores = run.scores or _mean_quality
+    if key == QUALITY or run.counts is None:
+        rows, scores = np.array([[1.0, run.quality[id]] for id in ids]), _mean_quality
+    else:
+        rows = np.array([run.counts[id] for id in ids], dtype=np.float64)
+    counts = sum_by_group(rows, groups)
+    return float(scores(counts.sum(axis=0))[key]), resample({"run": counts}, scores, seed)["run"][key]
+
+
+def difference_words(key: str) -> str:
+    """What a difference of `key` is of, with its unit."""
+    if key == QUALITY:
+        return "mean quality of an answer (0 to 100 points)"
+    kind = measure(key)
+    unit = " in points" if kind.top == 1.0 else ""
+    return f"{kind.name}{unit}{'' if kind.higher_is_better else ' (less is better)'}"
+
+
+def _mean_quality(sums: Array) -> Mapping[str, Any]:
+    return {QUALITY: sums[..., 1] / sums[..., 0]}

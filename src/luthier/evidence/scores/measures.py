@@ -96,8 +96,12 @@ def interval_text(key: str, low: float | None, high: float | None) -> str:
 def signed(key: str, value: float) -> str:
     """A difference without its unit: "+3.1" (points of percent for fractions)."""
     scaled = 100 * value if measure(key).top == 1.0 else value
-    digits = _digits(key, scaled)
-    return ("+" if round(scaled, digits) > 0 else "") + _fixed(scaled, digits)
+    return change_text(scaled, _digits(key, scaled))
+
+
+def change_text(value: float, digits: int = 1) -> str:
+    """A change as it is, "+3.1" or "−3.1", and "0.0" without a sign."""
+    return ("+" if round(value, digits) > 0 else "") + _fixed(value, digits)
 
 
 def difference_text(key: str, difference: tuple[float, float, float]) -> str:

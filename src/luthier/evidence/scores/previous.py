@@ -9,6 +9,7 @@ import numpy as np
 
 from ...records import Finding
 from .intervals import difference_interval, resample, sum_by_group
+from .measures import as_text, difference_text
 from .paired_tests import paired_p
 
 Line = Mapping[str, Any]  # of predictions/test.jsonl
@@ -39,8 +40,8 @@ def previous_finding(name: str, ours: Sequence[Line], theirs: Sequence[Line], se
         different=int((counts["new"] != counts["old"]).any(axis=1).sum()),
     )
     told = (
-        f"{100 * quality.mean():.1f} % against {100 * before.mean():.1f} %, {100 * mean:+.1f} points "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+        f"{as_text('quality', float(quality.mean()))} against {as_text('quality', float(before.mean()))}, "
+        f"{difference_text('quality', (mean, low, high))}"
     )
     numbers = {
         "run": name,

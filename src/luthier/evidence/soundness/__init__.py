@@ -5,7 +5,7 @@ from .enough import Curve, learning_curve
 from .giveaway import giveaways
 from .label_errors import doubtful
 from .overlap import overlaps, read_benchmark
-from .tables import soundness_tables
+from .tables import doubt_words, soundness_tables
 from .variety import Variety, variety
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Doubt",
     "Doubts",
     "Variety",
+    "doubt_words",
     "doubtful",
     "giveaways",
     "held_against",

@@ -16,6 +16,7 @@ OFTEN = 0.05  # wrong labels among the surest rows beyond which it is a warning
 # 1,350 reviews with and without wrong labels: the clean ones raise no alarm.
 GUESSING, SURE, STEEP = 0.27, 0.4, 0.9
 NAMED = 100  # rows that a finding names
+FIRST = 5  # of them by file and line
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Doubts:
         said += f"{len(self.rows):,} rows in all are worth a second look." if self.rows else "No row is doubtful."
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
         numbers |= {} if self.sureness is None else {"sureness": self.sureness}
-        remedy = "Read the rows named here from the first on, and correct labels until they are right."
+        first = ", ".join(f"{doubt.file}:{doubt.line}" for doubt in self.rows[:FIRST] if doubt.line)
+        remedy = "Read the doubtful rows from the first on, and correct labels until they are right"
+        remedy += f": {first}{' ...' if len(self.rows) > FIRST else ''}." if first else "."
         ids = tuple(doubt.id for doubt in self.rows[:NAMED])
         return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")
 

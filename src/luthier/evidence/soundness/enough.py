@@ -53,7 +53,7 @@ class Curve:
         if self.last[1] <= 0:
             said += "The last doubling added nothing that can be told from chance."
         else:
-            said += f"Twice as many rows would add about {signed(self.key, self.gain)}{unit}."
+            said += f"Twice as many rows would add about {signed(self.key, self.gain).lstrip('+')}{unit}."
         steep = self.last[1] > 0 and self.gain >= WORTH
         remedy = "Label more rows: twice as many would be a good next step." if steep else ""
         return Finding("learning-curve", "warning" if steep else "note", said, self.as_json(), remedy=remedy)

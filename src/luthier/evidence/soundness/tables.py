@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...data.load import made_id
+from ...data.reading.raw import shown
 from ...records import Form, Row, Table
 from ..scores.measures import as_text
 
 SHOWN = 20  # doubted rows
+FIRST = "Labels to look at first"
 LONGEST = 160  # characters of a row
 
 
@@ -19,12 +22,12 @@ def soundness_tables(figures: Mapping[str, Any], rows: Sequence[Row], form: Form
     if doubts:
         texts = {row.id: _text(row, form) for row in rows}
         doubted = tuple(
-            (one["id"], texts.get(one["id"], ""), one["given"], one["expected"], one["expected_probability"])
+            (place_of(one), texts.get(one["id"], ""), one["given"], one["expected"], one["expected_probability"])
             for one in doubts[:SHOWN]
         )
         header = ("row", "text", "says", "a cheap model expects", "probability")
         caption = f"{len(doubts):,} labels are doubtful. Half of such a list are usually rows that are only hard."
-        out.append(Table("Labels to look at first", header, doubted, caption))
+        out.append(Table(FIRST, header, doubted, caption))
     curve = figures.get("learning_curve")
     if curve:
         points = tuple((one["rows"], as_text(curve["score"], one["score"])) for one in curve["points"])
@@ -34,6 +37,26 @@ def soundness_tables(figures: Mapping[str, Any], rows: Sequence[Row], form: Form
     if topics:
         sizes = tuple((", ".join(one["words"]), one["rows"]) for one in topics)
         out.append(Table("Topics", ("words that set it apart", "rows"), sizes))
+    return out
+
+
+def place_of(doubt: Mapping[str, Any]) -> str:
+    """Where a doubted row stands: its file and line, and its id where the file gave it one."""
+    place = f"{doubt['file']}:{doubt['line']}" if doubt["line"] else str(doubt["file"])
+    return place if made_id(doubt["id"]) else f"{place} (row {doubt['id']})"
+
+
+def doubt_words(figures: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """By a row's id what there is to say beside it, where its target, which is of this kind, is doubtful."""
+    doubts = (figures.get("label_errors") or {}).get("rows") or []
+    what = "expected answer" if kind == "spans" else "label"
+    out = {}
+    for number, one in enumerate(doubts):
+        where = f'; see "{FIRST}"' if number < SHOWN else "; see data.json"
+        out[one["id"]] = (
+            f"The {what} itself is doubtful: a cheap model that has not seen the row expects "
+            f'"{shown(one["expected"], 80)}" ({100 * one["expected_probability"]:.0f} %){where}.'
+        )
     return out
 
 
