@@ -34,6 +34,11 @@ BENCHMARKS = {
     ),
     "situations": ("situations.py", "situations.md", "leaked few --seeds 0"),
     "evidence": ("evidence_cost.py", "evidence-cost.md", "--part 0.01"),
+    "soundness": (
+        "soundness.py",
+        "soundness.md",
+        "--seeds 0 --rows 200 --deep-rows 200 --epochs 1 --max-length 32 --questions 200 --copy-rows 2000",
+    ),
     "retrieval": ("retrieval.py", "retrieval.md", "--rows 200 --seeds 1 --epochs 1"),
     "quality": (
         "question_answering.py --quality",
@@ -67,7 +72,7 @@ def main() -> int:
         command = [sys.executable, *shlex.split(script)]
         command[1] = str(HERE / command[1])
         command += shlex.split(small) if args.small else ["--page", str(HERE / page)]
-        if args.data and command[1].endswith(("question_answering.py", "prediction.py")):
+        if args.data and command[1].endswith(("question_answering.py", "prediction.py", "soundness.py")):
             command += ["--data", args.data]
         if args.data and Path(args.data).is_dir() and command[1].endswith("entities.py"):
             command += ["--data", args.data]

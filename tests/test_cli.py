@@ -418,6 +418,15 @@ def test_new_then_check(luthier: Luthier) -> None:
     assert report["rows"] == report["kept"] == 40 and sum(report["splits"].values()) == 40
 
 
+def test_check_by_groups(luthier: Luthier) -> None:
+    lines = ["text,label,who", *(f"words {n} of it,{'yes' if n % 3 else 'no'},{'ab'[n % 2]}" for n in range(120))]
+    Path("rows.csv").write_text("\n".join(lines))
+    told = luthier("check", "rows.csv", "--task", "classification", "--groups", "who")
+    assert told.code == 0 and "by who" in told.out and "a: 60 rows, 50%; yes 66.7 % (" in told.out
+    wrong = luthier("check", "rows.csv", "--task", "classification", "--groups", "whom, who")
+    assert wrong.code == 2 and '--groups: no row has a column "whom"' in wrong.err and 'mean "who"' in wrong.err
+
+
 SHAPES = {
     "pairs.csv": ("sentence1,sentence2,label\n", "{0} a film,{0} a movie,same\n", {"pair": True}),
     "stars.csv": ("review_text,stars\n", "{0} a film,{0}.5\n", {"problem_type": "regression"}),

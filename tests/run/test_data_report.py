@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import luthier
 import tiny
 from luthier.config import dump
+from luthier.files import read_json
 from luthier.run.recipe import Recipe
 
 
@@ -62,3 +64,49 @@ def test_rows_that_cannot_be_made_of_these(recipe, tmp_path: Path) -> None:
     assert "question answering alone" in said and "leave distractors out" in said
     with pytest.raises(luthier.errors.DataError, match="question answering alone"):
         luthier.train(asked, out=tmp_path / "run")
+
+
+def with_groups(recipe: dict, tmp_path: Path) -> dict:
+    """The recipe's rows with two more columns: `who` goes with the label, `side` does not."""
+    lines = [json.loads(line) for line in Path(recipe["data"]["train"]).read_text().splitlines()]
+    labels = sorted({line["label"] for line in lines})
+    for n, line in enumerate(lines):
+        line |= {"who": "ab"[(labels.index(line["label"]) + (n % 6 == 0)) % 2], "side": "lr"[n // 2 % 2]}
+    file = tmp_path / "grouped.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {**recipe, "data": {**recipe["data"], "train": str(file)}}
+
+
+def test_groups_are_looked_at_before_training(recipe, tmp_path: Path) -> None:
+    made = with_groups(recipe(), tmp_path)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(dump(Recipe.model_validate({**made, "evidence": {"groups": ["side"]}})))
+    told = lambda found: {(one["id"], one["numbers"]["column"]) for one in found["findings"] if "label-r" in one["id"]}
+    own = luthier.check(str(file))
+    assert told(own) == {("label-rates-even", "side")}
+    asked = luthier.check(str(file), groups=["who", "side"])
+    assert told(asked) == {("label-rates", "who"), ("label-rates-even", "side")}
+    groups = asked["facts"]["soundness"]["groups"]
+    assert [sum(one["groups"].values()) for one in groups] == [asked["kept"]] * 2
+    assert {"lengths", "scripts"} <= set(asked["facts"]["soundness"]["balance"])
+    alone = luthier.check(made["data"]["train"], task="classification", groups=["who"])
+    assert told(alone) == {("label-rates", "who")}
+    for target, more in ((str(file), {}), (made["data"]["train"], {"task": "classification"})):
+        with pytest.raises(luthier.errors.InputError, match='no row has a column "whom"') as said:
+            luthier.check(target, groups=["whom"], **more)
+        assert said.value.where == "--groups" and 'Did you mean "who"' in said.value.fix
+
+
+def test_groups_that_are_none_are_refused_before_training(recipe, tmp_path: Path) -> None:
+    made = with_groups(recipe(), tmp_path)
+    with pytest.raises(luthier.errors.InputError, match="no row has a column") as said:
+        luthier.train({**made, "evidence": {"groups": ["whom"]}}, out=tmp_path / "run")
+    assert said.value.where == "evidence.groups" and not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_groups_of_the_recipe_stand_in_the_run(recipe, tmp_path: Path) -> None:
+    off = dict.fromkeys(("label_errors", "learning_curve", "general"), False)
+    made = {**with_groups(recipe(), tmp_path), "evidence": {**off, "robustness": 0, "swaps": 0, "groups": ["who"]}}
+    run = luthier.train(made, out=tmp_path / "run")
+    assert "label-rates" in {finding["id"] for finding in run.findings}
+    assert {"groups", "balance"} <= set(read_json(run.folder.data)["facts"]["soundness"])

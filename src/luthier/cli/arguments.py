@@ -85,3 +85,8 @@ def task_named(name: str) -> type[Task]:
     if name not in TASKS:
         raise InputError(f'there is no task "{name}"', where="task", fix=did_you_mean(name, TASKS))
     return TASKS[name]
+
+
+def names_in(listed: str | None) -> list[str]:
+    """The names in "a, b"."""
+    return [name.strip() for name in (listed or "").split(",") if name.strip()]

@@ -9,7 +9,7 @@ import typer
 
 from luthier.errors import InputError, did_you_mean
 
-from .arguments import Json, RunName
+from .arguments import Json, RunName, names_in
 
 MEANS = ("reweighting", "removal", "counterfactual", "adversarial", "filter")
 
@@ -59,7 +59,7 @@ def audit(
     if out is not None and correct is None:
         raise InputError("nothing is written there without --correct", where="--out", fix="add --correct MEANS")
     opened = load(run)
-    columns = [name.strip() for name in (groups or "").split(",") if name.strip()]
+    columns = names_in(groups)
     with Progress() as listen:
         if correct is not None:
             written = correct_run(opened, correct, columns, terms, out, listen=listen)

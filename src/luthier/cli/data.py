@@ -13,7 +13,7 @@ import typer
 
 from luthier.errors import DataError, InputError, NoColumn, did_you_mean
 
-from .arguments import Column, Json, Set, columns_asked, columns_of, naming, task_named, writing
+from .arguments import Column, Json, Set, columns_asked, columns_of, names_in, naming, task_named, writing
 
 if TYPE_CHECKING:
     from luthier.data import Loaded
@@ -142,6 +142,14 @@ def check(
         typer.Option("--fix-tags", help="Write a copy of the file with impossible tags corrected."),
     ] = False,
     column: Column = None,
+    groups: Annotated[
+        str | None,
+        typer.Option("--groups", metavar="COLUMN,...", help="Columns whose values are groups: label rates of each."),
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Judge labels, and whether rows are enough, by the recipe's model, trained again."),
+    ] = False,
     set_: Set = None,
     json_: Json = False,
 ) -> int:
@@ -163,6 +171,21 @@ def check(
     if fix_offsets or fix_tags:
         kind = "spans" if fix_offsets else "tags"
         return _repair(kind, target, task, is_recipe, set_ or [], json_)
+    _refuse_mixed(target, task, is_recipe, deep, set_ or [])
+    with Progress() as listen, columns_asked(f"luthier check {shlex.quote(target)} --task {task}", columns):
+        if columns and task is not None:
+            _forms_with(task_named(task), columns)
+        asked: dict[str, Any] = {"columns": columns, "groups": names_in(groups), "deep": deep}
+        report = run.check(target, task=task, overrides=set_ or [], listen=listen, **asked)
+    if json_:
+        print_json(report)
+    else:
+        print_data_report(report)
+    return 1 if any(fault["severity"] == "error" for fault in report["faults"]) else 0
+
+
+def _refuse_mixed(target: str, task: str | None, is_recipe: bool, deep: bool, overrides: list[str]) -> None:
+    """InputError where what a recipe says is asked of a data file, or the other way round."""
     if task is not None:
         task_named(task)
         if is_recipe:
@@ -175,21 +198,18 @@ def check(
             where=target,
             fix=f"add --task {' or --task '.join(TASKS)}",
         )
-    if task is not None and set_:
+    if task is not None and overrides:
         raise InputError(
             "--set changes a recipe, and this is a data file",
             where=target,
             fix=f"make one: luthier new {task} --data {target}",
         )
-    with Progress() as listen, columns_asked(f"luthier check {shlex.quote(target)} --task {task}", columns):
-        if columns and task is not None:
-            _forms_with(task_named(task), columns)
-        report = run.check(target, task=task, columns=columns, overrides=set_ or [], listen=listen)
-    if json_:
-        print_json(report)
-    else:
-        print_data_report(report)
-    return 1 if any(fault["severity"] == "error" for fault in report["faults"]) else 0
+    if task is not None and deep:
+        raise InputError(
+            "--deep trains what a recipe names, and this is a data file",
+            where=target,
+            fix=f"make one: luthier new {task} --data {target}",
+        )
 
 
 def _repair(kind: str, target: str, task: str | None, is_recipe: bool, overrides: list[str], as_json: bool) -> int:

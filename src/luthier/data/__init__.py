@@ -12,7 +12,7 @@ from .options import DataOptions
 from .reading.sources import splits_in
 from .rows.columns import column_fields
 from .splitting.content import marks_of
-from .splitting.groups import units
+from .splitting.groups import units, units_and_copies
 from .splitting.ids import distinct_ids
 from .splitting.leakage import apply, leaks
 from .splitting.near import near_duplicates
@@ -38,5 +38,6 @@ __all__ = [
     "split",
     "splits_in",
     "units",
+    "units_and_copies",
     "unknown_labels",
 ]

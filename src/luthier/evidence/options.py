@@ -12,7 +12,12 @@ class EvidenceOptions(Section):
 
     label_errors: bool = Field(True, description="labels and answers that a cheap model, fitted without them, doubts")
     learning_curve: bool = Field(True, description="what a cheap model reaches with 25, 50 and 100 % of the rows")
-    variety: bool = Field(True, description="topics, scripts, and rows like no other")
+    deep: bool = Field(
+        False,
+        description="doubtful labels and the learning curve by the recipe's own model, trained again on parts of the "
+        "rows (up to 9 trainings), in place of a cheap one",
+    )
+    variety: bool = Field(True, description="topics, lengths, scripts, near copies, and rows like no other")
     robustness: int = Field(
         200, ge=0, le=100_000, description="test rows that are asked again, written a little differently; 0 for none"
     )
@@ -22,5 +27,8 @@ class EvidenceOptions(Section):
     slices: bool = Field(True, description="the test rows by label, length, group and file: where is it weaker?")
     general: bool = Field(
         True, description="everyday sentences before and after tuning: is general language forgotten?"
+    )
+    groups: list[str] = Field(
+        [], description="columns whose values are groups: how many rows each has, and how often each label"
     )
     benchmarks: list[str] = Field([], description="files of public benchmarks: rows that also stand there are named")

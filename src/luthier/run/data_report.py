@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from luthier.data import check as check_rows
 from luthier.data import load as load_rows
+from luthier.data import units
 from luthier.errors import LuthierError, ModelError, NotHere
 from luthier.models.scratch import NEW
 from luthier.records import Fault, Finding
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
+from .balance import look_at_groups, require_groups
 from .base_model import task_here
 from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, prepare
 from .recipe import Recipe, read
-from .soundness import look_at_data
+from .soundness import evenly, look_at_data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,17 +34,25 @@ def check(
     task: str | None = None,
     columns: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    deep: bool = False,
     listen: Listener | None = None,
 ) -> dict[str, Any]:
     """The data report for a recipe, or for a file and a task: `{"format", "columns", "rows", "kept", "faults"}`.
 
     What a recipe names beside its rows (the model, its template, what rows are made of) is among the faults.
-    `columns` (field -> column of the file) says which is which where the names do not.
+    `columns` (field -> column of the file) says which is which where the names do not. `groups` are columns whose
+    values are groups, in place of the recipe's; `deep` trains the recipe's own model again to judge labels and to draw
+    the learning curve.
     """
     emit = listen or (lambda event: None)
     if task is not None:
-        return _file(target, task, columns or {}, emit)
+        return _file(target, task, columns or {}, groups, emit)
     recipe, base = read(target, overrides)
+    changes = ({"groups": list(groups)} if groups else {}) | ({"deep": True} if deep else {})
+    if changes:
+        evidence = recipe.evidence.model_copy(update=changes)
+        recipe = recipe.model_copy(update={"evidence": evidence})
     kind, tokenizer, faults, findings = _fitted(recipe, base, emit)
     try:
         prepared = prepare(recipe.data, kind, base, tokenizer, emit)
@@ -55,11 +65,13 @@ def check(
     if earlier is not None and earlier.task == kind.name and not prepared.errors:
         keep_apart(prepared, earlier, kind, recipe.data, emit)
     if not prepared.errors:
+        rows = [row for part in prepared.splits.values() for row in part]
+        require_groups(groups, rows, kind.form, "--groups")
         prepared.facts["soundness"] = look_at_data(prepared, kind, recipe, base, emit)
     return _report(prepared)
 
 
-def _file(target: str, task: str, columns: Mapping[str, str], emit: Listener) -> dict[str, Any]:
+def _file(target: str, task: str, columns: Mapping[str, str], groups: Sequence[str], emit: Listener) -> dict[str, Any]:
     """The report for a file whose rows are for `task`."""
     form = TASKS[task].form
     emit(Phase("reading rows"))
@@ -75,6 +87,13 @@ def _file(target: str, task: str, columns: Mapping[str, str], emit: Listener) ->
         loaded.columns,
         loaded.read,
     )
+    if groups and loaded.rows:
+        emit(Phase("looking at groups"))
+        rows = evenly(loaded.rows)
+        together = units(rows, form, form.group_by if any(form.group_by in row.fields for row in rows) else None)
+        figures, findings = look_at_groups(groups, rows, form, together, 0, "--groups")
+        whole.facts["soundness"] = {"groups": figures}
+        whole.findings += findings
     return {**_report(whole), "splits": None}
 
 

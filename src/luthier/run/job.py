@@ -30,7 +30,7 @@ from .prepare import Prepared, prepare, refuse_errors, split_lines
 from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe
 from .signals import Watch
-from .soundness import require_benchmarks
+from .soundness import require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,7 +160,7 @@ class Job:
         refuse_errors(self.prepared)
         write_jsonl(self.folder.splits, split_lines(self.prepared))
         self.replayed = old_rows(self)
-        require_benchmarks(self.recipe.evidence, self.base)
+        require(self.recipe.evidence, self.base, self.prepared, self.task)
 
     def refuse_other_data(self) -> None:
         """RunError where a run that has a checkpoint would go on with other rows; one that has none only says so."""

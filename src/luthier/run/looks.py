@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from luthier.data import units
 from luthier.errors import LuthierError
-from luthier.files import read_jsonl, write_json
+from luthier.files import read_jsonl, read_log, write_json
 from luthier.records import Answer, Finding, Row
 from luthier.training.events import Phase
 
@@ -48,7 +48,9 @@ class Looks:
         from .soundness import look_at_data
 
         job = self.job
-        job.prepared.facts["soundness"] = look_at_data(job.prepared, job.task, job.recipe, job.base, job.emit)
+        taken = sum(event["seconds"] for event in read_log(job.folder.events) if event.get("event") == "step")
+        parts = (job.prepared, job.task, job.recipe, job.base, job.emit, taken)
+        job.prepared.facts["soundness"] = look_at_data(*parts)
         write_json(job.folder.data, job.prepared.as_json())
 
     def after(self, proof: Proof, answers: Sequence[Answer]) -> None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from luthier.data import marks_of, units
+from luthier.data import marks_of, units_and_copies
 from luthier.errors import DataError
 from luthier.evidence.options import EvidenceOptions
-from luthier.evidence.soundness import doubtful, giveaways, learning_curve, overlaps, read_benchmark, variety
+from luthier.evidence.soundness import (
+    Curve,
+    Doubts,
+    doubtful,
+    giveaways,
+    learning_curve,
+    near_copies,
+    overlaps,
+    read_benchmark,
+    variety,
+)
 from luthier.records import Finding, Row
 from luthier.tasks import Task
 from luthier.training.events import Event, Phase
 
 from .attempt import attempt
+from .balance import look_at_balance, look_at_groups, require_groups
 from .prepare import Prepared, group_field
 from .recipe import Recipe
 
@@ -29,45 +40,90 @@ def look_at_data(
     recipe: Recipe,
     base: Path,
     emit: Callable[[Event], None],
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Add what is found to `prepared.findings`, looks that failed among it; the figures, as data.json keeps them."""
+    """Add what is found to `prepared.findings`, looks that failed among it; the figures, as data.json keeps them.
+
+    `seconds` are those of the run's own training, by which the cost of training again is told.
+    """
     options, splits = recipe.evidence, prepared.splits
-    rows = _some([row for part in splits.values() for row in part if "made_by" not in row.fields])
-    if not rows:
+    own = {name: [row for row in part if "made_by" not in row.fields] for name, part in splits.items()}
+    every = evenly([row for part in own.values() for row in part])
+    if not every:
         return {}
-    rows = _fewer(rows, task)
-    whose = _units(rows, task, recipe)
+    rows = every if options.deep else _fewer(every, task)
+    whose, copies = _units(rows, task, recipe)
     say = lambda what, done: emit(Phase(what, done, len(rows)))
     found: list[Finding] = []
     figures: dict[str, Any] = {"rows": len(rows)}
     say("looking for words that tell a label", 0)
     found += attempt("words that tell a label", lambda: giveaways(task.form, rows), [], found)
-    if options.label_errors:
-        doubts = attempt("label errors", lambda: doubtful(task.form, rows, whose, say), None, found)
-        if doubts is not None:
-            figures["label_errors"] = doubts.as_json()
-            found.append(doubts.finding())
-    if options.learning_curve:  # a choice would be made by it, so no test row is in it
-        known = {row.id for row in splits["test"]}
-        some = [i for i, row in enumerate(rows) if row.id not in known]
-        parts = [rows[i] for i in some], [whose[i] for i in some]
-        scale = task.measuring(rows)  # `check` looks at rows of which the task has learned nothing
-        curve = attempt("the learning curve", lambda: learning_curve(scale, *parts, say, recipe.seed), None, found)
-        if curve is not None:
-            figures["learning_curve"] = curve.as_json()
-            found.append(curve.finding())
+    doubts, curve = _doubts_and_curve(prepared, task, recipe, base, rows, whose, emit, found, seconds)
+    if doubts is not None:
+        figures["label_errors"] = doubts.as_json()
+        found.append(doubts.finding())
+    if curve is not None:
+        figures["learning_curve"] = curve.as_json()
+        found.append(curve.finding())
     if options.variety:
         emit(Phase("looking at topics"))
         varied = attempt("variety", lambda: variety(task.form, rows), None, found)
         if varied is not None:
             figures["variety"] = varied.as_json()
             found += varied.findings()
+        found += attempt("near copies", lambda: near_copies(task.form, rows, copies), [], found)
+        spread = attempt("balance", lambda: look_at_balance(task.form, own), None, found)
+        if spread is not None:
+            figures["balance"] = spread.as_json()
+            found += spread.findings()
+    if options.groups:
+        emit(Phase("looking at groups"))
+        together = None if len(rows) < len(every) else whose
+        given = (options.groups, every, task.form, together, recipe.seed, "evidence.groups")
+        figures["groups"], told = look_at_groups(*given)
+        found += told
     for name in options.benchmarks:
         emit(Phase(f"comparing with {Path(name).name}"))
         found.append(overlaps(task.form, rows, read_benchmark(_file(name, base)), Path(name).name))
     found += left_out(options)
     prepared.findings += found
     return figures
+
+
+def _doubts_and_curve(
+    prepared: Prepared,
+    task: Task,
+    recipe: Recipe,
+    base: Path,
+    rows: list[Row],
+    whose: list[int],
+    emit: Callable[[Event], None],
+    found: list[Finding],
+    seconds: float,
+) -> tuple[Doubts | None, Curve | None]:
+    """By the recipe's own model where that is asked for and can be done, else by a cheap one; none switched off."""
+    options, splits = recipe.evidence, prepared.splits
+    known = {row.id for row in splits["test"]}
+    say = lambda what, done: emit(Phase(what, done, len(rows)))
+    doubts: Doubts | None = None
+    curve: Curve | None = None
+    if options.label_errors:
+        doubts = attempt("label errors", lambda: doubtful(task.form, rows, whose, say), doubts, found)
+    some = [i for i, row in enumerate(rows) if row.id not in known]
+    if options.deep and (options.label_errors or options.learning_curve):
+        from .trials import look_again, unfit
+
+        why = unfit(recipe, task, len(some))
+        if not why:
+            parts = (recipe, base, task, rows, whose, splits, emit, seconds, doubts)
+            return attempt("the model trained again", lambda: look_again(*parts), (doubts, curve), found)
+        said = f"Nothing was trained again: {why}. What a cheap model can tell stands in its place."
+        found.append(Finding("not-trained-again", "note", said))
+    if options.learning_curve:  # a choice would be made by it, so no test row is in it
+        lists = [rows[i] for i in some], [whose[i] for i in some]
+        scale = task.measuring(rows)  # `check` looks at rows of which the task has learned nothing
+        curve = attempt("the learning curve", lambda: learning_curve(scale, *lists, say, recipe.seed), curve, found)
+    return doubts, curve
 
 
 def left_out(options: EvidenceOptions) -> list[Finding]:
@@ -83,10 +139,14 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
     return [Finding("not-looked-at", "note", said, remedy="Take the keys out of `evidence` to look at them.")]
 
 
-def require_benchmarks(options: EvidenceOptions, base: Path) -> None:
-    """DataError where a file that the recipe names cannot be read: better told before training than after it."""
+def require(options: EvidenceOptions, base: Path, prepared: Prepared, task: Task) -> None:
+    """DataError where a file that the recipe names cannot be read, InputError where a column of groups cannot be one:
+    better told before training than after it.
+    """
     for name in options.benchmarks:
         read_benchmark(_file(name, base))
+    rows = [row for part in prepared.splits.values() for row in part]
+    require_groups(options.groups, rows, task.form, "evidence.groups")
 
 
 def _file(name: str, base: Path) -> Path:
@@ -96,7 +156,7 @@ def _file(name: str, base: Path) -> Path:
     return path
 
 
-def _some(rows: list[Row], most: int = MOST) -> list[Row]:
+def evenly(rows: list[Row], most: int = MOST) -> list[Row]:
     """At most so many rows, evenly chosen."""
     if len(rows) <= most:
         return rows
@@ -109,11 +169,11 @@ def _fewer(rows: list[Row], task: Task) -> list[Row]:
     if kind not in ("label", "labels"):
         return rows
     labels = {mark for row in rows for mark in marks_of(row.get(target), kind)}
-    return _some(rows, max(FEWEST, ROWS_AND_LABELS // max(1, len(labels))))
+    return evenly(rows, max(FEWEST, ROWS_AND_LABELS // max(1, len(labels))))
 
 
-def _units(rows: Sequence[Row], task: Task, recipe: Recipe) -> list[Hashable]:
-    """The unit of each row: copies, near copies and rows of one group are asked about together."""
+def _units(rows: Sequence[Row], task: Task, recipe: Recipe) -> tuple[list[int], list[tuple[int, int, float]]]:
+    """The unit of each row: copies, near copies and rows of one group are asked about together. And the copies."""
     shared = group_field(recipe.data, task, rows)
-    found = units(rows, task.form, shared)
-    return list(found) if found is not None else list(range(len(rows)))
+    found, copies = units_and_copies(rows, task.form, shared)
+    return found if found is not None else list(range(len(rows))), copies

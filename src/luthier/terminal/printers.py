@@ -17,6 +17,7 @@ from luthier.evidence.scores.measures import as_text, interval_text, measure, si
 from luthier.evidence.scores.score import TUNED
 from luthier.tasks import TASKS
 
+from .balance import print_balance
 from .streams import console
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def print_data_report(report: Mapping[str, Any]) -> None:
     _print_facts(out, report.get("facts") or {})
     if report.get("splits"):
         out.print("splits   " + ", ".join(f"{name} {rows:,}" for name, rows in _counts(report["splits"])))
+    print_balance(out, (report.get("facts") or {}).get("soundness") or {})
     faults, findings = report["faults"], report.get("findings") or ()
     out.print()
     if findings:

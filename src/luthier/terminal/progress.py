@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luthier.evidence.report.content import count_text, memory_text
+from luthier.evidence.report.content import count_text, memory_text, time_text
 from luthier.evidence.scores.measures import as_text, measure
-from luthier.training.events import Alarm, Event, Memory, Phase, Resumed, Saved, Scored, Started, Step, Stopped
+from luthier.training.events import Alarm, Event, Memory, Phase, Resumed, Saved, Scored, Started, Step, Stopped, Trials
 
 from .pace import Clock, Pace, PhasePace, left_text
 from .streams import console
@@ -93,6 +93,8 @@ class Progress:
         elif isinstance(event, Memory):
             for line in _memory_lines(event):
                 self._view.note(line)
+        elif isinstance(event, Trials):
+            self._view.note(_trials_text(event))
         elif isinstance(event, Resumed):
             self._view.note(
                 f"going on from step {event.from_step:,}" if event.from_step else "starting over: no checkpoint"
@@ -301,6 +303,12 @@ def _begin_text(event: Started) -> str:
     if event.step >= event.steps:
         return f"training was already complete ({event.steps:,} steps)"
     return f"training {trained} on {event.examples:,} examples, {event.steps - event.step:,} steps"
+
+
+def _trials_text(event: Trials) -> str:
+    time = f", about {time_text(event.seconds)}" if event.seconds else ""
+    cost = f"{event.times:.1f} times the recipe's own training{time}"
+    return f"training again {event.count} times on parts of the rows: {cost}"
 
 
 def _memory_lines(event: Memory) -> list[str]:

@@ -47,6 +47,19 @@ class Memory(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Trials(Event):
+    """The recipe's model is about to be trained again, so many times, which takes `times` its training, `seconds` (0:
+    not known).
+    """
+
+    name: ClassVar[str] = "trials"
+    logged: ClassVar[bool] = False
+    count: int
+    times: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Event):
     """Training begins or goes on: how much there is to do.
 

@@ -86,11 +86,18 @@ def units(rows: Sequence[Row], form: Form, group_by: str | None) -> list[int] | 
 
     None where every row stands alone. `group_by` is a field that rows have, or None.
     """
-    joined, _ = join_rows(rows, form, group_by)
+    return units_and_copies(rows, form, group_by)[0]
+
+
+def units_and_copies(
+    rows: Sequence[Row], form: Form, group_by: str | None
+) -> tuple[list[int] | None, list[tuple[int, int, float]]]:
+    """The units, and the pairs of rows that are near copies or copies of each other: (row, row, likeness)."""
+    joined, pairs = join_rows(rows, form, group_by)
     roots = [joined.find(i) for i in range(len(rows))]
     first: dict[int, int] = {}
     found = [first.setdefault(root, i) for i, root in enumerate(roots)]
-    return None if len(first) == len(rows) else found
+    return None if len(first) == len(rows) else found, pairs
 
 
 def places_of(rows: Sequence[Row], form: Form, group_by: str | None, say: Say | None = None) -> list[float]:

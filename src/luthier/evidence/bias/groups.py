@@ -33,6 +33,10 @@ NAMES = {
     "quality": "mean quality",
     "mean_absolute_error": "mean absolute error",
     "mean_prediction": "mean prediction",
+    "label_rate": "share",
+    "entity_rate": "share of rows with an entity",
+    "unanswerable_rate": "share of questions without an answer",
+    "mean_number": "mean number",
 }
 _Z = 1.959963984540054
 
@@ -96,26 +100,32 @@ def audit_groups(
     `quality`: 0..1 a row, which tasks without labels are held by. `positive`: of two labels the one that counts as
     selected (without it the one that comes last by name); of more, each is held against the rest.
     """
+    there, of, groups = members(column, rows, "the test rows")
+    scores = _scores([rows[i] for i in there], [answers[i] for i in there], form, [quality[i] for i in there], positive)
+    places = list(there) if units is None else [units[i] for i in there]
+    return Grouped(column, groups, len(rows) - len(there), *rates_and_gaps(list(groups), of, scores, places, seed))
+
+
+def members(column: str, rows: Sequence[Row], of_what: str) -> tuple[list[int], list[str], dict[str, int]]:
+    """The rows that have a value, each one's group, and the groups with their rows, the largest first.
+
+    InputError where the column has one value, or too many to be groups.
+    """
     values = [row.get(column) for row in rows]
     there = [i for i, value in enumerate(values) if value is not None and str(value).strip()]
-    groups = Counter(str(values[i]).strip() for i in there)
+    of = [str(values[i]).strip() for i in there]
+    groups = Counter(of)
     if len(groups) < 2:
         known = "has only one value" if groups else "is empty"
-        raise InputError(f'the column "{column}" {known} in the test rows', fix="name a column that tells groups apart")
+        raise InputError(f'the column "{column}" {known} in {of_what}', fix="name a column that tells groups apart")
     if len(groups) > MOST_GROUPS:
         found = f'the column "{column}" has {len(groups):,} values, expected at most {MOST_GROUPS} groups'
         raise InputError(found, fix="write bands instead of numbers (20-39, 40-59), or join rare values")
-    names = [name for name, _ in sorted(groups.items(), key=lambda one: (-one[1], one[0]))]
-    of = [str(values[i]).strip() for i in there]
-    scores = _scores([rows[i] for i in there], [answers[i] for i in there], form, [quality[i] for i in there], positive)
-    places = list(there) if units is None else [units[i] for i in there]
-    return Grouped(
-        column, {n: groups[n] for n in names}, len(rows) - len(there), *_rates(names, of, scores, places, seed)
-    )
+    return there, of, dict(sorted(groups.items(), key=lambda one: (-one[1], one[0])))
 
 
 @dataclass(frozen=True)
-class _Score:
+class Score:
     """One score: of each row 0..1 (or any number), and whether it counts among the score's rows."""
 
     metric: str
@@ -127,20 +137,20 @@ class _Score:
 
 def _scores(
     rows: Sequence[Row], answers: Sequence[Answer], form: Form, quality: Sequence[float], positive: str | None
-) -> list[_Score]:
+) -> list[Score]:
     kind, target = form[form.target].kind, form.target
     ones = np.ones(len(rows))
     if kind == "number":
         numbers = np.array([answer.prediction for answer in answers], dtype=float)
         error = np.abs(np.array([row[target] for row in rows], dtype=float) - numbers)
         return [
-            _Score("mean_absolute_error", "", error, ones, False),
-            _Score("mean_prediction", "", numbers, ones, False),
+            Score("mean_absolute_error", "", error, ones, False),
+            Score("mean_prediction", "", numbers, ones, False),
         ]
     if kind not in ("label", "labels"):
-        return [_Score("quality", "", np.asarray(quality, dtype=float), ones)]
+        return [Score("quality", "", np.asarray(quality, dtype=float), ones)]
     due, given = ([_set(x) for x in some] for some in ([r[target] for r in rows], [a.prediction for a in answers]))
-    out = [_Score("accuracy", "", np.array([a == b for a, b in zip(due, given)], dtype=float), ones)]
+    out = [Score("accuracy", "", np.array([a == b for a, b in zip(due, given)], dtype=float), ones)]
     counts = Counter(label for some in (*due, *given) for label in some)
     labels = sorted(counts, key=lambda label: (-counts[label], label))[:MOST_LABELS]
     if positive is not None and positive not in counts:
@@ -153,9 +163,9 @@ def _scores(
     for label in labels:
         gold, told = (np.array([label in one for one in some], dtype=float) for some in (due, given))
         out += [
-            _Score("true_positive_rate", label, told, gold),
-            _Score("false_positive_rate", label, told, 1 - gold),
-            _Score("selection_rate", label, told, ones),
+            Score("true_positive_rate", label, told, gold),
+            Score("false_positive_rate", label, told, 1 - gold),
+            Score("selection_rate", label, told, ones),
         ]
     return out
 
@@ -167,15 +177,22 @@ def _set(value: Any) -> frozenset[str]:
     return frozenset(map(str, value)) if isinstance(value, (list, tuple, set)) else frozenset([str(value)])
 
 
-def _rates(
-    names: Sequence[str], of: Sequence[str], scores: Sequence[_Score], places: Sequence[int], seed: int
+def rates_and_gaps(
+    names: Sequence[str],
+    of: Sequence[str],
+    scores: Sequence[Score],
+    places: Sequence[int],
+    seed: int,
+    columns: int = 1,
 ) -> tuple[list[Rate], list[Gap]]:
-    """Points from fairlearn, intervals from the bootstrap of the counts that they are made of."""
+    """Points from fairlearn, intervals from the bootstrap of the counts that they are made of; gaps are corrected for
+    all pairs and scores that were looked at, in so many `columns`.
+    """
     place = {name: i for i, name in enumerate(names)}
     member = np.zeros((len(of), len(names)))
     member[np.arange(len(of)), [place[name] for name in of]] = 1
-    columns = [part for s in scores for part in ((s.values * s.among)[:, None] * member, s.among[:, None] * member)]
-    summed = sum_by_group(np.concatenate(columns, 1), places)
+    parts = [part for s in scores for part in ((s.values * s.among)[:, None] * member, s.among[:, None] * member)]
+    summed = sum_by_group(np.concatenate(parts, 1), places)
     shape = (len(scores), 2, len(names))
 
     def ratio(sums: Array) -> Mapping[str, Array]:
@@ -187,7 +204,7 @@ def _rates(
     drawn = resample({"x": summed}, ratio, seed)["x"]
     counted = summed.sum(0).reshape(shape)[:, 1].astype(int)
     judged = [[g for g in range(len(names)) if counted[s, g] >= FEWEST] for s in range(len(scores))]
-    looks = max(1, sum(len(some) * (len(some) - 1) // 2 for some in judged))
+    looks = max(1, columns * sum(len(some) * (len(some) - 1) // 2 for some in judged))
     rates, gaps = [], []
     for s, score in enumerate(scores):
         points = fairlearn_rates(score.metric, score.values, score.among, of, names)
@@ -226,7 +243,7 @@ def fairlearn_rates(metric: str, values: Array, among: Array, of: Sequence[str],
 
 
 def _gap(
-    score: _Score,
+    score: Score,
     s: int,
     judged: Sequence[int],
     names: Sequence[str],

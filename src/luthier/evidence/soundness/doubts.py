@@ -17,6 +17,7 @@ OFTEN = 0.05  # wrong labels among the surest rows beyond which it is a warning
 GUESSING, SURE, STEEP = 0.27, 0.4, 0.9
 NAMED = 100  # rows that a finding names
 FIRST = 5  # of them by file and line
+CHEAP = "a cheap model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Doubts:
     """Doubted labels, the least likely first; of the `surest` rows `contradicted` have another label than the model.
 
     `blind` is the share of all rows that contradict a model which knows nothing but what is usual; `sureness` is how
-    sure the model is of the surest rows, 0 for a guess and 1 for certain; None where it is not measured.
+    sure the model is of the surest rows, 0 for a guess and 1 for certain; None where it is not measured. `ranked_by`
+    is who doubts the rows, where that is another than who is asked how many are wrong.
     """
 
     rows: tuple[Doubt, ...]
@@ -51,6 +53,7 @@ class Doubts:
     contradicted: int
     sureness: float | None = None
     blind: float = 1.0
+    ranked_by: str = ""
 
     @property
     def tells(self) -> bool:
@@ -69,24 +72,29 @@ class Doubts:
 
     def as_json(self) -> dict[str, Any]:
         numbers = {"looked_at": self.looked_at, "surest": self.surest, "contradicted": self.contradicted}
-        return {**numbers, "doubted": len(self.rows), "rows": [doubt.as_json() for doubt in self.rows[:1000]]}
+        numbers |= {"doubted": len(self.rows)}
+        rows = [doubt.as_json() for doubt in self.rows[:1000]]
+        return {"by": self.ranked_by or CHEAP, **numbers, "rows": rows}
 
     def finding(self) -> Finding:
         share, low, high = self.rate
         told = f"{number_text(100 * share, 1)} % ({number_text(100 * low, 1)} to {number_text(100 * high, 1)} %)"
         often = low > OFTEN and self.tells
         many = "Many" if often else "Few" if share <= OFTEN else "Some"
-        if not self.tells and low > OFTEN:
+        if not self.surest:
+            said = "How many of the targets are wrong is not told, since no cheap model can judge them. "
+        elif not self.tells and low > OFTEN:
             said = (
-                "How many labels are wrong cannot be told: the cheap model that looks for them is not sure enough of "
-                "any rows, as is usual with few. "
+                f"How many labels are wrong cannot be told: {CHEAP} that looks for them is not sure enough of any "
+                "rows, as is usual with few. "
             )
         else:
             said = (
-                f"{many} labels look wrong: of the {self.surest:,} rows that a cheap model is surest of without having "
+                f"{many} labels look wrong: of the {self.surest:,} rows that {CHEAP} is surest of without having "
                 f"seen them, {told} say something else than it expects. "
             )
-        said += f"{len(self.rows):,} rows in all are worth a second look." if self.rows else "No row is doubtful."
+        who = f" to {self.ranked_by}, trained without them" if self.ranked_by else ""
+        said += f"{len(self.rows):,} rows in all are worth a second look{who}." if self.rows else "No row is doubtful."
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
         numbers |= {} if self.sureness is None else {"sureness": self.sureness}
         first = ", ".join(f"{doubt.file}:{doubt.line}" for doubt in self.rows[:FIRST] if doubt.line)
@@ -107,5 +115,5 @@ def held_against(finding: Finding, right: float, tuned_on: int) -> Finding:
     said = finding.sentence.removeprefix("Many labels look wrong: ")
     said = said[:1].upper() + said[1:]
     foretold = f"at least {100 * right:.0f} % of the {tuned_on:,} test labels"
-    said += f" But the tuned model foretells {foretold}: the cheap one errs."
+    said += f" But the tuned model foretells {foretold}: it is the doubts that err."
     return replace(finding, severity="note", sentence=said, numbers={**finding.numbers, "foretold": right})

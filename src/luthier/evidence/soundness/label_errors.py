@@ -41,8 +41,11 @@ def doubtful(form: Form, rows: Sequence[Row], units: Sequence[Hashable], say: Sa
         chosen = answering_sentences(form, rows, units, say)
         return None if chosen is None else _answers(chosen, rows)
     found = held_out(form, rows, units, say)
-    if found is None:
-        return None
+    return None if found is None else doubted(found, rows)
+
+
+def doubted(found: HeldOut, rows: Sequence[Row]) -> Doubts | None:
+    """The labels that these probabilities speak against; None where too few rows have a label that is judged."""
     return _one_label(found, rows) if found.exclusive else _each(found, rows)
 
 

@@ -76,7 +76,7 @@ def variety(form: Form, rows: Sequence[Row], seed: int = 0) -> Variety | None:
     chosen = [rows[i] for i in np.linspace(0, len(rows) - 1, min(MOST, len(rows))).round().astype(int)] if rows else []
     if len(chosen) < FEWEST or not names:
         return None
-    texts = ["\n".join(_text(row.get(name)) for name in names)[:LONG] for row in chosen]
+    texts = ["\n".join(text_of(row.get(name)) for name in names)[:LONG] for row in chosen]
     found = features(texts, texts[:1])
     if found is None or min(found[0].shape) <= DIMENSIONS:
         return None
@@ -94,12 +94,13 @@ def variety(form: Form, rows: Sequence[Row], seed: int = 0) -> Variety | None:
         len(rows),
         _topics(topic, texts, len(rows)),
         _distinct(texts),
-        dict(Counter(_script(text) for text in texts).most_common()),
+        dict(Counter(script_of(text) for text in texts).most_common()),
         tuple(chosen[i].id for i in far),
     )
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A text, or the words of a sentence with blanks between."""
     return " ".join(value) if isinstance(value, list) else str(value or "")
 
 
@@ -139,7 +140,7 @@ def _distinct(texts: Sequence[str]) -> float:
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
-def _script(text: str) -> str:
+def script_of(text: str) -> str:
     """What most of a text's first letters are written in: "Latin", "Cyrillic", "Han" ("CJK" in Unicode's names)."""
     counts = Counter(unicodedata.name(letter, "unknown").partition(" ")[0] for letter in text[:200] if letter.isalpha())
     name = counts.most_common(1)[0][0].capitalize() if counts else "no"
