@@ -220,13 +220,15 @@ def imdb_path() -> str:
     return str(fetch(CATALOGUE["imdb"]))
 
 
-def imdb(path: str, train: int, test: int, seed: int = 0) -> tuple[list[Row], list[Row]]:
-    """(training rows, test rows) of IMDb reviews: no text twice, so that none is in both."""
+def imdb(path: str, train: int, test: int, seed: int = 0, source: str = "imdb") -> tuple[list[Row], list[Row]]:
+    """(training rows, test rows) of IMDb reviews, or of the file's other source, `rotten_tomatoes`: no text twice, so
+    that none is in both.
+    """
     csv.field_size_limit(1 << 24)
     unique: dict[str, Row] = {}
     with Path(path).open(encoding="utf-8", newline="") as lines:
         for number, line in enumerate(csv.DictReader(lines), 2):
-            if line["source"] == "imdb":
+            if line["source"] == source:
                 text = line["text"].replace("<br />", " ")
                 key = " ".join(re.findall(r"\w+", text.lower()))
                 unique.setdefault(key, Row(str(number), {"text": text, "label": line["label"]}))

@@ -25,7 +25,7 @@ def continued(s: Settings) -> Result:
     `differences` of both are to the model as it came, untuned.
     """
     from luthier.evidence.scores.score import evaluate
-    from luthier.run.use import _untuned_answers
+    from luthier.run.use import _before, _untuned_answers
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
@@ -39,8 +39,9 @@ def continued(s: Settings) -> Result:
         tuned = run.tuned()
         fields = {"anchor": "question", "positive": "answer", "focus": "focus"}
         test = [Row(r["id"], {ours: r[theirs] for ours, theirs in fields.items()}) for r in rows if r["id"] in held]
-        untuned = _untuned_answers(plain, plain.recipe, plain.tuned(), test)
-        others = {"untuned": untuned, "plain": plain.tuned().answers(test)}
+        first = plain.tuned()
+        untuned = _untuned_answers(_before(plain, plain.recipe, first), first, test)
+        others = {"untuned": untuned, "plain": first.answers(test)}
         scored = evaluate(tuned.task, test, tuned.answers(test), others, "focus", s["seed"]).as_json()
         return {**_facts(plain), "continued": {**_facts(run), **scored}, "pretraining": _read_facts(read)}
 

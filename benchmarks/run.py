@@ -27,6 +27,7 @@ BENCHMARKS = {
     "instructions": ("instruction_tuning.py --quality", "instruction-tuning.md", "--quality-rows 40 --new-tokens 16"),
     "trl": ("instruction_tuning.py --speed", "instruction-tuning.md", "--rows 8 --repeats 1"),
     "forgetting": ("forgetting.py", "forgetting.md", "--rows 20 --seeds 1 --epochs 1"),
+    "adversarial": ("adversarial.py", "adversarial.md", "--rows 32 --test-rows 32 --seeds 1 --epochs 1"),
     "prompt-or-tune": (
         "prompt_or_tune.py",
         "prompt-or-tune.md",

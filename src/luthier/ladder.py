@@ -313,7 +313,9 @@ def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
             )
         )
         for name, by_key in (test.get("baselines") or {}).items():
-            called = f"{rung.label} untuned" if name == "untuned" else name
+            called = f"{rung.label} {name}" if name in ("untuned", "few-shot") else name
+            if name == "few-shot" and any(other.method == "few-shot" and other.run for other in rungs):
+                continue  # it stands there as a rung
             if name == "untuned" and rung.method not in ("full", "few-shot"):
                 continue  # with an untrained part in front of a head it is no other model
             if called in seen or primary not in by_key:

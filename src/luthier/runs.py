@@ -47,6 +47,7 @@ class RunFolder:
         self.events = path / "events.jsonl"
         self.predictions = path / "predictions"
         self.untuned = path / "untuned.json"  # the untuned model's answers, for a resumption
+        self.robustness = path / "robustness.jsonl"  # answers to test rows written differently
         self.checkpoints = path / "checkpoints"
         self.start = path / "start"  # the model of `model: new`, before training
         self.model = path / "model"
@@ -175,17 +176,21 @@ class RunFolder:
 
 def scored_before(key: str, run: Path, home: Path) -> RunFolder | None:
     """The newest other finished run that scored the test rows with this content hash; None where there is none."""
+    return next(all_scored_before(key, run, home), None)
+
+
+def all_scored_before(key: str, run: Path, home: Path) -> Iterator[RunFolder]:
+    """Every other finished run that scored the test rows with this content hash, newest first."""
     ids = {line.get("run") for line in read_log(home / "tests.jsonl") if line.get("test") == key}
     if not ids:
-        return None
+        return
     for path in reversed(known_runs(home)):
         other = RunFolder(path)
         with contextlib.suppress(RunError, OSError):
             status = other.status()
             same = path.resolve() == run.resolve() or run.resolve().parent == path.resolve()
             if status.get("id") in ids and status["state"] == "finished" and not same:
-                return other
-    return None
+                yield other
 
 
 class FolderBeside(RunFolder):

@@ -7,7 +7,8 @@ import pytest
 from evidence_fakes import Labels, Spans, label_rows, right_with, span_answers, span_rows
 
 from luthier.errors import LuthierError
-from luthier.evidence.scores.score import Evaluation, evaluate
+from luthier.evidence.scores.paired_tests import holm
+from luthier.evidence.scores.score import Evaluation, Part, evaluate
 from luthier.records import Answer, Row
 
 
@@ -87,3 +88,23 @@ def test_what_cannot_be_scored_is_refused():
     with pytest.raises(LuthierError, match="1 trivial answers for 2 rows"):
         rows = label_rows(2)
         evaluate(Labels(), rows, [Answer("positive", 1)] * 2, {"trivial": [Answer("positive", 1)]})
+
+
+def test_a_baseline_that_answered_some_rows_is_paired_on_these_alone():
+    """As if only they had been scored; its test is corrected with the others', its number of rows told."""
+    task, rows = Labels(["a", "b"]), label_rows(120, labels=["a", "b"])
+    tuned, other = right_with(0.9, rows, task.labels, 1), right_with(0.5, rows, task.labels, 2)
+    places = list(range(1, 120, 3))
+    part = Part(places, [other[i] for i in places])
+    found = evaluate(task, rows, tuned, {"trivial": other}, parts={"few-shot": part})
+    alone = evaluate(task, [rows[i] for i in places], [tuned[i] for i in places], {"few-shot": part.answers})
+    assert found.baselines["few-shot"] == alone.baselines["few-shot"]
+    assert found.differences["few-shot"] == alone.differences["few-shot"]
+    assert found.asked == {"few-shot": 40} and found.rows == 120 and set(found.tests) == {"trivial", "few-shot"}
+    single = {**evaluate(task, rows, tuned, {"trivial": other}).tests, **alone.tests}
+    assert found.tests == holm(single) != single
+    assert found.tuned_beside("few-shot", "accuracy") == pytest.approx(alone.scores["accuracy"])
+    assert found.tuned_beside("trivial", "accuracy") == found.scores["accuracy"] != alone.scores["accuracy"]
+    whole = evaluate(task, rows, tuned, {"trivial": other}, parts={"few-shot": Part(range(120), other)})
+    assert whole.asked == {} and whole.differences["few-shot"] == whole.differences["trivial"]
+    assert Evaluation.from_json(json.loads(json.dumps(found.as_json()))) == found

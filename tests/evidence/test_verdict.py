@@ -1,5 +1,7 @@
 """The verdict's rules, one by one."""
 
+from dataclasses import replace
+
 import pytest
 from evidence_fakes import Labels, label_rows, right_with
 
@@ -192,3 +194,32 @@ def test_what_decides_stands_before_what_speaks_of_other_texts_and_uses():
     verdict = decide(scored(LEVEL, LEVEL), some, "macro_f1", 1)
     expected = ["not-better-than-trivial", "overconfident", "fragile-typos"]
     assert [finding.id for finding in verdict.because] == expected
+
+
+@pytest.mark.parametrize(
+    ("few_shot", "asked", "word", "finding"),
+    [
+        (UP, 500, "use it", "beats-few-shot"),
+        (LEVEL, 500, "not proven", "not-better-than-few-shot"),
+        (DOWN, 200, "do not use it", "worse-than-few-shot"),
+        (UP, 200, "use it", "beats-few-shot"),
+        (UP, 29, "not proven", "not-better-than-few-shot"),
+    ],
+)
+def test_a_prompt_with_examples_has_to_be_beaten_where_there_is_one(few_shot, asked, word, finding):
+    """On the rows that it was asked, of which there must be as many as any proof takes."""
+    plain = scored()
+    evaluation = replace(
+        plain,
+        baselines={**plain.baselines, "few-shot": {"macro_f1": 0.7}},
+        differences={**plain.differences, "few-shot": {"macro_f1": few_shot}},
+        asked={"few-shot": asked} if asked < 500 else {},
+    )
+    verdict = decide(evaluation, [], "macro_f1", 1, {"untuned": "untuned model"})
+    found = next(one for one in verdict.findings if one.id == finding)
+    assert verdict.word == word and "the untuned model with examples in its prompt" in found.sentence
+    if asked < 500:
+        assert f"on the {asked} test rows that it was asked" in found.sentence
+        assert found.numbers["tuned"] == pytest.approx(0.7 + few_shot[0]) and found.numbers["rows"] == asked
+    assert ("evidence.few_shot: 500" in found.remedy) == (finding.startswith("not-better") and asked < 500)
+    assert ("all four others" in verdict.sentence) == (word == "use it")

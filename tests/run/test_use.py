@@ -15,7 +15,7 @@ import tiny
 from luthier.errors import DataError, RunError
 from luthier.files import read_jsonl, read_log
 from luthier.run.job import Job
-from luthier.run.use import _untuned_answers
+from luthier.run.use import _before, _untuned_answers
 from luthier.serve import Tuned
 
 FULL = ("classification", "full")
@@ -118,7 +118,8 @@ def test_other_data_is_held_against_the_untuned_model_of_the_run(recipe, method,
     monkeypatch.setattr(Job, "answer_untuned", lambda job: seen.append((job.prepared, answer(job))) or seen[-1][1])
     run = luthier.train(recipe("classification", method, epochs=0.5), out=tmp_path / "run")
     ((prepared, in_run),) = seen
-    again = _untuned_answers(run, run.recipe, run.tuned(), prepared.splits["test"])
+    tuned = run.tuned()
+    again = _untuned_answers(_before(run, run.recipe, tuned), tuned, prepared.splits["test"])
     assert len(again) == len(in_run) > 20
     for one, other in zip(in_run, again):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-5)

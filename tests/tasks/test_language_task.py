@@ -171,7 +171,7 @@ def test_sums_of_counts_give_the_scores_of_any_set(model: Any, monkeypatch: pyte
 def test_tables_show_losses_by_length_and_answers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given, subject = rows(6), task()
     examples, answers = answered(subject, given, model)
-    assert subject.samples(given, answers, answers) == []
+    assert subject.samples(given, answers, {}) == []
     echoes(monkeypatch, lambda prompt: "so " * 500)
     done = subject.respond(Work(given, examples, model, tiny.chat_bpe(), MACHINE, 200), answers)
     bands, endings = subject.tables(given, done)
@@ -187,7 +187,11 @@ def test_tables_show_losses_by_length_and_answers(model: Any, monkeypatch: pytes
         ("cut off at 128 tokens", 1),
     )
     other = [replace(answer, prediction=f"untuned {i}") for i, answer in enumerate(done)]
-    (shown,) = subject.samples(given, done, other)
+    beside = {"untuned": {row.id: answer for row, answer in zip(given, other)}, "prompted": {given[4].id: done[0]}}
+    (shown,) = subject.samples(given, done, beside, "mine")
+    assert shown.header == ("row", "given", "expected", "mine", "untuned", "prompted")
+    assert shown.rows[0][0] == given[4].id and [row[5] != "" for row in shown.rows] == [True] + [False] * 5
+    (shown,) = subject.samples(given, done, {"untuned": beside["untuned"]})
     assert shown.rows[0][1] == given[0]["prompt"] and 300 < len(shown.rows[0][3]) < 500
     assert [row[4] for row in shown.rows] == [f"untuned {i}" for i in range(6)]
 

@@ -21,8 +21,24 @@ class EvidenceOptions(Section):
     robustness: int = Field(
         200, ge=0, le=100_000, description="test rows that are asked again, written a little differently; 0 for none"
     )
+    paraphrases: str = Field(
+        "",
+        description="a file with `id` and `text`: test rows in other words, asked with those of robustness",
+    )
+    paraphraser: str = Field(
+        "",
+        description="a model that says the rows of robustness in other words: a catalogue name, a hub id or a folder; "
+        "what it changes beyond words is left out",
+    )
     swaps: int = Field(
         400, ge=0, le=100_000, description="test rows asked again with the groups in them swapped; 0 for none"
+    )
+    few_shot: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="test rows that the untuned model is asked with worked examples in its prompt, where it is a "
+        "causal language model; 0: none",
     )
     slices: bool = Field(True, description="the test rows by label, length, group and file: where is it weaker?")
     general: bool = Field(

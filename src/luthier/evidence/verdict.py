@@ -10,9 +10,10 @@
 | a baseline (trivial, classical, untuned) was not computed                        | not proven    |
 | fewer than 30 test rows, or fewer than 10 independent groups of rows             | not proven    |
 | the interval of the difference to a baseline holds zero                          | not proven    |
-| the whole interval lies above zero for all three                                 | use it        |
+| the whole interval lies above zero for all of them                               | use it        |
 
-Having to beat all three needs no correction for three comparisons: each must hold at 95 % (Berger 1982).
+Having to beat all needs no correction for their number: each must hold at 95 % (Berger 1982). Where the untuned model
+could be asked with examples in its prompt (few-shot), it is one of them.
 
 All other warnings and notes never change the word; they stand beside it, the gravest first, before other baselines that
 were not beaten; what speaks of other texts and uses (LESSER) stands behind these. Better than every baseline
@@ -30,7 +31,7 @@ from typing import Any, Literal
 from ..records import Finding
 from .scores.intervals import Difference
 from .scores.measures import as_text, difference_text, interval_text, measure
-from .scores.score import BASELINES, UNTUNED, Evaluation
+from .scores.score import BASELINES, OPTIONAL, UNTUNED, Evaluation
 
 Word = Literal["use it", "do not use it", "not proven"]
 
@@ -60,7 +61,9 @@ PLAIN_NAMES = {
     "trivial": "the trivial answer",
     "classical": "the cheap classical method",
     "untuned": "the untuned model",
+    "few-shot": "the untuned model with examples in its prompt",
 }
+NUMBERS = {3: "three", 4: "four"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,14 @@ def decide(
     included; `names` what the baselines are called (score.BASELINES -> words); `trained` whether any weight was.
     """
     called = {
-        name: f"{plain} ({names[name]})" if names and name in names and name != "untuned" else plain
+        name: f"{plain} ({names[name]})" if names and name in names and name in ("trivial", "classical") else plain
         for name, plain in PLAIN_NAMES.items()
     }
     if names and names.get("untuned", UNTUNED) != UNTUNED:
         called["untuned"] = f"the {names['untuned']}"
-    compared = [_compare(name, called[name], evaluation, primary, trained) for name in BASELINES if evaluation.rows]
+        called["few-shot"] = f"the {names['untuned']} with examples in its prompt"
+    held = [name for name in BASELINES if evaluation.rows and (name not in OPTIONAL or name in evaluation.baselines)]
+    compared = [_compare(name, called[name], evaluation, primary, trained) for name in held]
     few = _few_rows(evaluation, worse=bool(_came_out(compared, "worse")))
     reused, low = _reused(ledger_count), _often_wrong(evaluation, primary, trained)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
@@ -184,7 +189,7 @@ def _rule(
     beaten = _came_out(compared, "beats")
     sentence = (
         f"On {evaluation.rows:,} rows it had never seen it reaches {measure(primary).name} {score} "
-        f"(95 % interval {interval}) and beats all three others beyond chance. "
+        f"(95 % interval {interval}) and beats all {NUMBERS[len(beaten)]} others beyond chance. "
         f"The closest is {beaten[0].who}."
     )
     return "use it", sentence, _findings(beaten)
@@ -213,12 +218,14 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
         remedy = "Train again and look at the lines that luthier train prints about its baselines."
         return _Against("missing", who, Finding(f"no-{name}", "warning", sentence, remedy=remedy))
     gain, low, high = _gain(difference, primary)
-    ours, theirs = evaluation.scores[primary], evaluation.baselines[name][primary]
-    numbers = {"tuned": ours, name: theirs, "difference": list(difference), "rows": evaluation.rows}
+    ours, theirs = evaluation.tuned_beside(name, primary), evaluation.baselines[name][primary]
+    rows = evaluation.asked.get(name, evaluation.rows)
+    numbers = {"tuned": ours, name: theirs, "difference": list(difference), "rows": rows}
     less = "" if measure(primary).higher_is_better else " (less is better)"
     told = difference_text(primary, difference)
     pair = f"{measure(primary).name} {as_text(primary, ours)} against {as_text(primary, theirs)}{less}, {told}"
-    if low > 0:
+    pair += f", on the {rows:,} test rows that it was asked" if name in evaluation.asked else ""
+    if low > 0 and rows >= min(FEWEST_ROWS, evaluation.rows):  # of too few rows nothing is proven
         finding = Finding(f"beats-{name}", "note", f"It beats {who}: {pair}.", numbers)
         return _Against("beats", who, finding, low)
     if high < 0:
@@ -228,10 +235,12 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
     sentence = f"It is not shown to be better than {who}: {pair}."
     remedy = ""  # with few rows there is but one: more of them
     if not _few_rows(evaluation):
-        needed = _rows_to_settle(gain, low, high, evaluation.rows)
+        needed = _rows_to_settle(gain, low, high, rows)
         sentence += f" {_settle(needed)}"
         numbers |= {"rows_to_settle": needed}
         remedy = _level_remedy(name, needed, trained)
+        if name in evaluation.asked:
+            remedy = f"Ask it more rows (evidence.few_shot: {evaluation.rows}). {remedy}"
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
     return _Against("level", who, finding, low)
 
@@ -265,6 +274,7 @@ def _settle(needed: int | None) -> str:
 
 def _level_remedy(name: str, needed: int | None, trained: bool) -> str:
     cheaper = "Consider the cheap classical method itself, which costs far less to run. " if name == "classical" else ""
+    cheaper = "Consider a prompt with examples itself (method: few-shot). " if name == "few-shot" else cheaper
     ways = "more training rows, a larger model, or another method (luthier ladder)" if trained else _PROMPTED
     improve = f"mprove the model: {ways}."
     return cheaper + ("I" if needed is None else f"Label about {needed:,} test rows in all, or i") + improve
@@ -275,6 +285,8 @@ def _worse_remedy(name: str, trained: bool) -> str:
         return f"Look at the worst rows of the report, and try {_PROMPTED}, or tune a model (method.name=lora)."
     if name == "untuned":
         return "Use the untuned model, or train again with a lower train.learning_rate and fewer epochs."
+    if name == "few-shot":
+        return "Ask the untuned model with examples (method: few-shot), or train on more rows."
     return "Look at the learning curves and at the worst rows of the report before training again."
 
 

@@ -38,8 +38,10 @@ CHOICES = 8  # words that a masked model offers for a gap; the likeliest that is
 class Makers:
     """The models of a run's augmentation, each loaded once and let go when another is needed."""
 
-    def __init__(self, base: Path, machine: Machine, token_budget: int, emit: Emit) -> None:
-        self.base, self.machine, self.token_budget, self.emit = base, machine, token_budget, emit
+    def __init__(
+        self, base: Path, machine: Machine, token_budget: int, emit: Emit, where: str = "data.augment"
+    ) -> None:
+        self.base, self.machine, self.token_budget, self.emit, self.where = base, machine, token_budget, emit, where
         self._loaded: tuple[str, nn.Module, PreTrainedTokenizerBase] | None = None
 
     def _load(self, name: str, kind: str, auto_class: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
@@ -50,10 +52,10 @@ class Makers:
 
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None
-            self.emit(Phase(f"loading {name} for augmentation"))
+            self.emit(Phase(f"loading {name} for {self.where}"))
             source = resolve(name, base=self.base, say=lambda text: self.emit(Phase(text)))
             if source.kind != kind:
-                raise ModelError(f"it is {a_kind(source.kind)}, expected {a_kind(kind)}", where=f"data.augment: {name}")
+                raise ModelError(f"it is {a_kind(source.kind)}, expected {a_kind(kind)}", where=f"{self.where}: {name}")
             if kind == "encoder" and not holds_head(source.folder, masked_head(source.folder)):
                 raise ModelError(
                     "it has no head that finds hidden words, so it can replace none",
@@ -109,14 +111,19 @@ class Makers:
 
         return answers
 
-    def translate(self, names: Sequence[str]) -> rules.Write:
-        """Texts through two encoder-decoders, there and back."""
+    def rewrite(self, name: str, prefix: str = "") -> rules.Write:
+        """Texts through one encoder-decoder that says them in other words."""
+        said = self.translate([name], ("paraphrasing",))
+        return lambda texts: said([f"{prefix}{text}" for text in texts])
+
+    def translate(self, names: Sequence[str], what: Sequence[str] = ("translating", "translating back")) -> rules.Write:
+        """Texts through encoder-decoders, one after the other: there and back."""
         from luthier.engine.writing.generation import write
 
         def there_and_back(texts: Sequence[str]) -> list[str]:
             for place, name in enumerate(names):
                 model, tokenizer = self._load(name, "encoder-decoder", "AutoModelForSeq2SeqLM")
-                progress = self._counted("translating" if place == 0 else "translating back")
+                progress = self._counted(what[place])
                 ids = tokenizer(list(texts), truncation=True, max_length=LONGEST_PROMPT)["input_ids"]
                 found = write(
                     model,
@@ -272,8 +279,13 @@ def _make(one: Any, form: Form, train: Sequence[Row], makers: Makers, base: Path
         form,
         makers.write(one.model, "paraphrasing"),
         one.name,
-        lambda text: f"Say the following in other words, with the same meaning. Write only the new text.\n\n{text}",
+        in_other_words,
     )
+
+
+def in_other_words(text: str) -> str:
+    """What a causal model is asked that paraphrases."""
+    return f"Say the following in other words, with the same meaning. Write only the new text.\n\n{text}"
 
 
 def _passages(source: str, form: Form, base: Path) -> list[Row]:

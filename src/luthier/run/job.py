@@ -26,6 +26,7 @@ from .base_model import find_base, fitted_task
 from .earlier import Earlier, keep_apart
 from .forgetting import keep_what_it_knows, old_rows
 from .looks import Looks
+from .paraphrases import require_paraphrases, with_whole_names
 from .prepare import Prepared, prepare, refuse_errors, split_lines
 from .provenance import absolute, environment, fingerprint
 from .recipe import Recipe
@@ -161,6 +162,7 @@ class Job:
         write_jsonl(self.folder.splits, split_lines(self.prepared))
         self.replayed = old_rows(self)
         require(self.recipe.evidence, self.base, self.prepared, self.task)
+        require_paraphrases(self.recipe.evidence, self.task, self.base, self.emit)
 
     def refuse_other_data(self) -> None:
         """RunError where a run that has a checkpoint would go on with other rows; one that has none only says so."""
@@ -202,7 +204,8 @@ class Job:
             model = str(self.begun_from.folder.path.resolve())
         elif self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
-        self.written = self.recipe.model_copy(update={"data": data, "model": model})
+        evidence = with_whole_names(self.recipe.evidence, self.base)
+        self.written = self.recipe.model_copy(update={"data": data, "model": model, "evidence": evidence})
         write_text(self.folder.recipe, config.dump(self.written))
         write_json(self.folder.environment, environment(self.machine, self.ranks.count))
 
@@ -388,6 +391,8 @@ class Job:
             if self.ranks.main:
                 keep(self.folder.untuned, key, found)
         self.untuned_state = found.state
+        if found.answers:
+            self.looks.with_examples(found.answers)
         return list(found.answers)
 
     def ask_untuned(self) -> tuple[list[Answer], dict[str, Any]]:
@@ -498,7 +503,7 @@ class Job:
         from luthier.models.quiet import quiet_transformers
         from luthier.serve.predict import SETTINGS
 
-        from .prove import base_name
+        from .facts import base_name
 
         self.emit(Phase("saving the model"))
         base = base_name(self.source)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from luthier.evidence.robustness import Robustness
 
     from .job import Job
+    from .prompted import Prompted
     from .prove import Proof
 
 T = TypeVar("T")
@@ -38,10 +39,15 @@ class Looks:
         self.job = job
         self.failed: list[Finding] = []
         self.general: State | None = None  # what the untuned model makes of everyday texts
+        self.prompted: Prompted | None = None  # what it answers with examples in its prompt
 
     def before(self) -> None:
         """At the model before it is tuned."""
         self.general = self._looked("general language", self._general, None)
+
+    def with_examples(self, untuned: Sequence[Answer]) -> None:
+        """At its answers to the test rows with examples before them, beside those without."""
+        self.prompted = self._looked("the untuned model with examples", lambda: self._prompted(untuned), None)
 
     def at_data(self) -> None:
         """Whether labels can be believed, whether rows are enough and varied: into findings and data.json."""
@@ -58,6 +64,7 @@ class Looks:
         proof.general = self._looked("general language", self._change, None)
         proof.swaps = self._looked("swapped groups", lambda: self._swaps(answers), [])
         proof.robustness = self._looked("robustness", lambda: self._robustness(answers), None)
+        proof.prompted = self.prompted
         proof.findings += self._looked("the earlier run's rows", self._kept, [])
         proof.findings += self._looked("the run without made rows", lambda: self._gained(answers), [])
         proof.findings += self.failed
@@ -75,6 +82,15 @@ class Looks:
         job.emit(Phase("reading everyday sentences"))
         return general_state(job.model, job.tokenizer, job.machine, job.source.kind)
 
+    def _prompted(self, untuned: Sequence[Answer]) -> Prompted | None:
+        from .prompted import Before, prompted
+
+        job = self.job
+        parts = (job.recipe, job.source, job.method, job.model, job.tokenizer, job.machine, job.budget)
+        before = Before(*parts, job.earlier.state if job.earlier is not None else None, job.ranks)
+        splits, progress = job.prepared.splits, job.progress("untuned model with examples")
+        return prompted(before, splits["train"], splits["test"], untuned, progress)
+
     def _change(self) -> Change | None:
         from luthier.evidence.learning.general import change
 
@@ -89,23 +105,29 @@ class Looks:
         """On some test rows, evenly chosen; None where the task is not asked in texts, or has too few rows."""
         from luthier.evidence.robustness import KINDS, measure_robustness
 
+        from .paraphrases import paraphrases
+
         job, rows = self.job, self.job.prepared.splits["test"]
         count = min(len(rows), self._most(job.recipe.evidence.robustness))
         if not count:
             return None
         chosen, done = [i * len(rows) // count for i in range(count)], 0
+        options = job.recipe.evidence
+        whole = (len(KINDS) + bool(options.paraphrases or options.paraphraser)) * count
 
         def ask(some: Sequence[Row]) -> Sequence[Answer]:
             nonlocal done
-            job.emit(Phase("answering rows written differently", done, len(KINDS) * count))
+            job.emit(Phase("answering rows written differently", min(done, whole), whole))
             done += count
             return self._answers(some)
 
         together = self._units(rows)
         own = None if together is None else [together[i] for i in chosen]
         some, told = [rows[i] for i in chosen], [answers[i] for i in chosen]
-        found = measure_robustness(job.task, some, told, ask, own, job.recipe.seed)
-        return found if found.ways else None
+        parts = (job.base, job.machine, job.budget, job.emit)
+        said = self._looked("paraphrases", lambda: paraphrases(options, job.task, some, *parts), None)
+        found = measure_robustness(job.task, some, told, ask, own, job.recipe.seed, said)
+        return found if found.ways or said is not None else None
 
     def _swaps(self, answers: Sequence[Answer]) -> list[Swapped]:
         """Whether answers change where the groups in texts are swapped."""

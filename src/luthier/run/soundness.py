@@ -133,6 +133,7 @@ def left_out(options: EvidenceOptions) -> list[Finding]:
     off += ["robustness"] * (not options.robustness) + ["swapped groups"] * (not options.swaps)
     off += ["kinds of test rows"] * (not options.slices)
     off += ["general language"] * (not options.general)
+    off += ["the untuned model with examples"] * (not options.few_shot)
     if not off:
         return []
     said = f"Not looked at, because the recipe says so: {', '.join(off)}."

@@ -28,12 +28,15 @@ from luthier.runs import RunFolder, find_run
 from luthier.tasks import TASKS, Task
 from luthier.training.events import Event, Phase
 
+from .attempt import attempt
 from .augment import read_made
 from .base_model import find_base
 from .earlier import earlier_run
 from .prepare import group_field, sentence
-from .prove import baselines
+from .prompted import NAME as FEW_SHOT
+from .prompted import Before, prompted
 from .recipe import Recipe
+from .rivals import baselines
 
 if TYPE_CHECKING:
     from luthier.serve import Tuned
@@ -170,11 +173,16 @@ def evaluate(run: Run, data: str | None = None, *, listen: Listener | None = Non
     train = _training_rows(run, recipe, tuned.task, emit)
     rivals = baselines(tuned.task, train, rows, tuned.tokenizer, emit)
     emit(Phase("the untuned model"))
-    rivals["untuned"] = _untuned_answers(run, recipe, tuned, rows)
+    before = _before(run, recipe, tuned)
+    rivals["untuned"] = _untuned_answers(before, tuned, rows)
+    asked = lambda: prompted(before, train, rows, rivals["untuned"])
+    told = attempt("the untuned model with examples", asked, None, [])
+    part = told.part(answers) if told is not None else None
     form, shared = tuned.task.form, group_field(options, tuned.task, [*rows, *train])
     learned = [*train, *_learned_before(run, recipe)]
     seen = [leak["row"] for leak in leaks(learned, rows, form, shared or NO_GROUPS)]
-    found = score(tuned.task, rows, answers, rivals, units(rows, form, shared), recipe.seed).as_json()
+    parts = {FEW_SHOT: part} if part is not None else {}
+    found = score(tuned.task, rows, answers, rivals, units(rows, form, shared), recipe.seed, parts).as_json()
     skipped = [fault.as_json() for fault in loaded.faults if fault.severity == "error"]
     return {**found, "skipped": skipped, "seen_in_training": seen, "unknown_labels": unknown}
 
@@ -265,12 +273,22 @@ def _learned_before(run: Run, recipe: Recipe) -> list[Row]:
     return []
 
 
-def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]) -> list[Answer]:
-    """What the starting model with a new head answers, its threshold chosen in the run as the tuned one's was."""
+def _untuned_answers(before: Before, tuned: Tuned, rows: Sequence[Row]) -> list[Answer]:
+    """What the starting model answers, its threshold chosen in the run as the tuned one's was."""
+    from luthier.serve import answer_rows
+
+    task = tuned.task.untuned()
+    task.state = dict(tuned.untuned_state)
+    exact = before.inherited is not None or not task.head().modules  # as in the run
+    raw = answer_rows(task, before.model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget, exact=exact)
+    return task.settle(rows, raw)
+
+
+def _before(run: Run, recipe: Recipe, tuned: Tuned) -> Before:
+    """The starting model, with a new head where the task has one."""
     import torch
 
     from luthier.methods import METHODS
-    from luthier.serve import answer_rows
 
     torch.manual_seed(recipe.seed)
     model_name = str(run.folder.start) if recipe.model == NEW else recipe.model
@@ -281,11 +299,10 @@ def _untuned_answers(run: Run, recipe: Recipe, tuned: Tuned, rows: Sequence[Row]
     for name, buffer in model.named_buffers():
         if name.startswith("head."):  # measured on the run's training rows before it was trained
             buffer.copy_(own[name])
-    task = tuned.task.untuned()
-    task.state = dict(tuned.untuned_state)
-    exact = earlier is not None or not task.head().modules  # as in the run
-    raw = answer_rows(task, model, tuned.tokenizer, rows, tuned.machine, tuned.token_budget, exact=exact)
-    return task.settle(rows, raw)
+    inherited = earlier.state if earlier is not None and earlier.task == recipe.task.name else None
+    budget = recipe.train.token_budget
+    budget = tuned.token_budget if budget == "auto" else budget
+    return Before(recipe, source, method, model, tuned.tokenizer, tuned.machine, budget, inherited)
 
 
 _NOT_DETAIL = {"id", "prediction", "confidence", "group", "content", "expected", "quality", "file", "line"}

@@ -247,8 +247,17 @@ class Task(ABC):
     def tables(self, rows: Sequence[Row], answers: Sequence[Answer]) -> list[Table]:
         """What a reader wants to see of this task's answers."""
 
-    def samples(self, rows: Sequence[Row], answers: Sequence[Answer], untuned: Sequence[Answer]) -> list[Table]:
-        """Answers shown beside the untuned model's, where they are texts that one has to read to judge."""
+    def samples(
+        self,
+        rows: Sequence[Row],
+        answers: Sequence[Answer],
+        beside: Mapping[str, Mapping[str, Answer]],
+        called: str = "tuned",
+    ) -> list[Table]:
+        """Answers shown beside those of other models, where they are texts that one has to read to judge.
+
+        `beside`: what a model is called -> row id -> its answer. `called`: what the run's own model is.
+        """
         return []
 
     @abstractmethod

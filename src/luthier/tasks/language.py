@@ -295,18 +295,27 @@ class LanguageTask(Task):
         note = "An answer that goes round in circles until it is cut off is written again." if mended else ""
         return [Table("How answers end", ("end", "rows"), tuple(lines), note)]
 
-    def samples(self, rows: Sequence[Row], answers: Sequence[Answer], untuned: Sequence[Answer]) -> list[Table]:
-        """The first rows whose answers were written out, the untuned model's answers beside them."""
-        told = untuned or [Answer("", 0.0)] * len(rows)
-        shown = [
-            (row.id, *(_short(text) for text in (self.ask(row), self.tell(row), answer.prediction, other.prediction)))
-            for row, answer, other in zip(rows, answers, told)
-            if "ended" in answer.detail
-        ][:SAMPLES]
-        header = ("row", "given", "expected", "tuned", "untuned")
-        return (
-            [Table("Answers", header, tuple(shown), "The first rows whose answers were written out.")] if shown else []
-        )
+    def samples(
+        self,
+        rows: Sequence[Row],
+        answers: Sequence[Answer],
+        beside: Mapping[str, Mapping[str, Answer]],
+        called: str = "tuned",
+    ) -> list[Table]:
+        """Rows whose answers were written out, those first that all others answered, too."""
+        written = [(row, answer) for row, answer in zip(rows, answers) if "ended" in answer.detail]
+        written.sort(key=lambda pair: -sum(pair[0].id in told for told in beside.values()))
+        shown = []
+        for row, answer in written[:SAMPLES]:
+            others = [self._said(told.get(row.id)) for told in beside.values()]
+            shown.append((row.id, *map(_short, (self.ask(row), self.tell(row), self._said(answer), *others))))
+        header = ("row", "given", "expected", called, *beside)
+        caption = "Rows whose answers were written out, and what the same model writes without this training."
+        return [Table("Answers side by side", header, tuple(shown), caption if beside else "")] if shown else []
+
+    def _said(self, answer: Answer | None) -> str:
+        """An answer as text; of one that was heard from what was written, what was written."""
+        return "" if answer is None else str(answer.detail.get("written", answer.prediction))
 
     def ask(self, row: Row) -> str:
         """What the model is given, as text."""

@@ -188,9 +188,9 @@ def print_scores(evaluation: Mapping[str, Any], options: Any = None, called: Map
     for name, scores in evaluation["baselines"].items():
         interval = evaluation.get("baseline_intervals", {}).get(name, {}).get(key)
         difference = evaluation.get("differences", {}).get(name, {}).get(key)
-        table.add_row(
-            names.get(name, name), *_score_cells(key, scores.get(key), interval), _difference(key, difference)
-        )
+        asked = evaluation.get("asked", {}).get(name)
+        who = names.get(name, name) + (f", {plural(asked, 'row')}" if asked else "")
+        table.add_row(who, *_score_cells(key, scores.get(key), interval), _difference(key, difference))
     out.print(table)
     others = [other for other in evaluation["scores"] if other != key]
     if others:

@@ -41,7 +41,7 @@ _NAMES = {
 
 def baseline_names(form: Form) -> dict[str, str]:
     """What the baselines of this form are called in reports, by their key."""
-    return {**_NAMES.get(form[form.target].kind, {}), "untuned": UNTUNED}
+    return {**_NAMES.get(form[form.target].kind, {}), "untuned": UNTUNED, "few-shot": f"{UNTUNED} with examples"}
 
 
 def trivial(form: Form, train_rows: Sequence[Row], rows: Sequence[Row]) -> list[Answer]:

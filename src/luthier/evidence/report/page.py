@@ -133,9 +133,11 @@ def _deciding(content: ReportContent) -> dict[str, Any] | None:
             else ""
         )
         called = names.get(name, name)
-        what = PLAIN_NAMES[name].removeprefix("the ") if name != "untuned" else ""
+        what = PLAIN_NAMES[name].removeprefix("the ") if name in ("trivial", "classical") else ""
         if called == UNTUNED and content.trained:
             what = "the same model before this training"
+        if name in evaluation.asked:
+            what = f"on the {evaluation.asked[name]:,} of these rows that it was asked"
         rows.append((called, as_text(key, evaluation.baselines[name][key]), word + by, what))
     less = "" if kind.higher_is_better else "; less is better"
     help = help_text(key, evaluation.task)
@@ -175,7 +177,7 @@ def _score_parts(content: ReportContent) -> dict[str, Any]:
     keys = sorted(evaluation.scores, key=lambda key: key != content.primary)
     baselines = [name for name in BASELINES if name in evaluation.baselines]
     header = [(content.tuned, "95 % interval")]
-    header += [(names.get(name, name), f"{content.tuned.split()[0]} minus it") for name in baselines]
+    header += [(_asked_name(content, name), f"{content.tuned.split()[0]} minus it") for name in baselines]
     rows = [
         {
             "name": measure(key).name,
@@ -197,6 +199,12 @@ def _score_parts(content: ReportContent) -> dict[str, Any]:
         "scores_svg": svg,
         "scores_figures": show_table(_score_figures(evaluation, content.primary, names)),
     }
+
+
+def _asked_name(content: ReportContent, name: str) -> str:
+    """What a baseline is called, with the rows that it answered where these are fewer."""
+    called, asked = content.baseline_names.get(name, name), content.evaluation.asked.get(name)
+    return f"{called} ({asked:,} rows)" if asked else called
 
 
 def _tuned_cell(evaluation: Evaluation, key: str) -> tuple[str, str]:

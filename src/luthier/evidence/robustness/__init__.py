@@ -1,6 +1,7 @@
 """Does a model still answer well when texts are written a little differently?"""
 
 from .measured import Robustness, measure_robustness
-from .perturbed import KINDS, perturbed
+from .paraphrase import Paraphrases
+from .perturbed import KINDS, perturbed, spoken_text
 
-__all__ = ["KINDS", "Robustness", "measure_robustness", "perturbed"]
+__all__ = ["KINDS", "Paraphrases", "Robustness", "measure_robustness", "perturbed", "spoken_text"]

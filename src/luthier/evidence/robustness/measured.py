@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from ...records import Answer, Finding, Row, Table
+from ...records import Answer, Finding, Row, Table, content_hash
 from ..scores.measures import as_text, measure, signed
 from ..scores.score import ScoredTask, evaluate
+from .paraphrase import Paraphrases
 from .perturbed import KINDS, OPPOSITE, SAYS, perturbed
 
 FEWEST = 20  # rows that a way of writing must change
@@ -29,12 +30,14 @@ class Written:
     after: float
     gain: tuple[float, float, float]
     changed: float
+    lines: tuple[Mapping[str, Any], ...] = ()  # one a rewritten row, as robustness.jsonl has them
 
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
     key: str
     ways: tuple[Written, ...]
+    paraphrases: Paraphrases | None = None
 
     def as_json(self) -> dict[str, Any]:
         ways = [
@@ -48,12 +51,13 @@ class Robustness:
             }
             for way in self.ways
         ]
-        return {"score": self.key, "ways": ways}
+        said = {"paraphrases": self.paraphrases.as_json()} if self.paraphrases is not None else {}
+        return {"score": self.key, "ways": ways, **said}
 
     def findings(self) -> list[Finding]:
         """A warning for each way of writing that costs much, or a note that none does; and whether negation is read."""
-        out = []
-        name = measure(self.key).name
+        out = [self.paraphrases.finding()] if self.paraphrases is not None else []
+        name, notes = measure(self.key).name, len(out)
         same = [way for way in self.ways if way.kind != OPPOSITE]
         for way in sorted(same, key=lambda one: one.gain[0]):
             if way.gain[2] < 0 and way.gain[0] < -COSTS * (1 if measure(self.key).top is not None else way.before):
@@ -64,7 +68,7 @@ class Robustness:
                 remedy = "If your users write so, add such rows to training, or train with train.adversarial."
                 numbers = {"kind": way.kind, "before": way.before, "after": way.after, "gain": list(way.gain)}
                 out.append(Finding(f"fragile-{way.kind}", "warning", said, numbers, remedy=remedy))
-        if same and not out:
+        if same and len(out) == notes:
             worst = min(same, key=lambda one: one.gain[0])
             unit = " points" if measure(self.key).top == 1.0 else ""
             said = (
@@ -114,25 +118,58 @@ def measure_robustness(
     predict: Callable[[Sequence[Row]], Sequence[Answer]],
     units: Sequence[Hashable] | None = None,
     seed: int = 0,
+    paraphrases: Paraphrases | None = None,
 ) -> Robustness:
-    """`predict` answers rewritten rows; `answers` are those to `rows` as they are."""
+    """`predict` answers rewritten rows; `answers` are those to `rows` as they are, of which `paraphrases` are some said
+    in other words.
+    """
     ways = []
     for kind in KINDS:
         draw = Random(f"{seed} {kind}")
-        made = [perturbed(task.form, row, kind, draw) for row in rows]
-        places = [place for place, row in enumerate(made) if row is not None]
-        if len(places) < FEWEST:
-            continue
-        others = [row for row in made if row is not None]
-        told = predict(others)
-        before = [answers[place] for place in places]
-        own = None if units is None else [units[place] for place in places]
-        found = evaluate(task, others, told, {"plain": before}, own, seed)
-        key = task.primary
-        if key not in found.scores or key not in found.baselines["plain"]:
-            continue
-        mean, low, high = found.differences["plain"][key]
-        gain = (mean, low, high) if measure(key).higher_is_better else (-mean, -high, -low)
-        changed = sum(a.prediction != b.prediction for a, b in zip(told, before)) / len(told)
-        ways.append(Written(kind, len(told), found.baselines["plain"][key], found.scores[key], gain, changed))
-    return Robustness(task.primary, tuple(ways))
+        made = [(place, perturbed(task.form, row, kind, draw)) for place, row in enumerate(rows)]
+        changed = [(place, row) for place, row in made if row is not None]
+        ways += _written(kind, task, changed, rows, answers, predict, units, seed)
+    if paraphrases is not None:
+        ways += _written("paraphrase", task, paraphrases.rows, rows, answers, predict, units, seed)
+    return Robustness(task.primary, tuple(ways), paraphrases)
+
+
+def _written(
+    kind: str,
+    task: ScoredTask,
+    changed: Sequence[tuple[int, Row]],
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    predict: Callable[[Sequence[Row]], Sequence[Answer]],
+    units: Sequence[Hashable] | None,
+    seed: int,
+) -> list[Written]:
+    """What this way of writing costs, by (place, rewritten row); nothing where it changes too few rows."""
+    if len(changed) < FEWEST:
+        return []
+    places, others = [place for place, _ in changed], [row for _, row in changed]
+    told = predict(others)
+    before = [answers[place] for place in places]
+    own = [place if units is None else units[place] for place in places]  # a row may be said in several ways
+    found = evaluate(task, others, told, {"plain": before}, own, seed)
+    key = task.primary
+    if key not in found.scores or key not in found.baselines["plain"]:
+        return []
+    mean, low, high = found.differences["plain"][key]
+    gain = (mean, low, high) if measure(key).higher_is_better else (-mean, -high, -low)
+    other = sum(a.prediction != b.prediction for a, b in zip(told, before)) / len(told)
+    names = [one.name for one in task.form.fields if one.required]
+    qualities = zip(task.quality(others, told), task.quality([rows[place] for place in places], before))
+    lines = tuple(
+        {
+            "id": row.id,
+            "kind": kind,
+            "content": content_hash(row, names),
+            "unit": str(unit),
+            "prediction": answer.prediction,
+            "quality": round(float(after), 6),
+            "before": round(float(once), 6),
+        }
+        for row, unit, answer, (after, once) in zip(others, own, told, qualities)
+    )
+    return [Written(kind, len(told), found.baselines["plain"][key], found.scores[key], gain, other, lines)]

@@ -122,6 +122,7 @@ SAYS = {
     "contractions": "“do not” for “don’t” and the like",
     "distractors": "a sentence about something else added",
     "negation": "said the other way round; the right answer may be another",
+    "paraphrase": "said in other words",
 }
 
 
@@ -144,6 +145,25 @@ def perturbed(form: Form, row: Row, kind: str, draw: Random) -> Row | None:
         fields[name] = _said(value, write, draw) if isinstance(value, list) else write(str(value), draw)
     changed = Row(row.id, fields, row.file, row.line)
     return None if fields == dict(row.fields) else changed
+
+
+def said_otherwise(form: Form, row: Row, text: str) -> Row | None:
+    """The row with `text` in place of what a person wrote; None where that is the same, or rows hold tagged words."""
+    name = None if form[form.target].kind == "tags" else _spoken(form, row)
+    if name is None or text.strip() == spoken_text(form, row).strip():
+        return None
+    value = row[name]
+    new = _said(value, lambda old, draw: text, Random(0)) if isinstance(value, list) else text
+    return Row(row.id, {**row.fields, name: new}, row.file, row.line)
+
+
+def spoken_text(form: Form, row: Row) -> str:
+    """What a person wrote in the row, of a dialogue the last request; "" where there is nothing such."""
+    name = _spoken(form, row)
+    value = "" if name is None else row[name]
+    if not isinstance(value, list):
+        return str(value)
+    return next((str(turn.get("content") or "") for turn in reversed(value) if turn.get("role") == "user"), "")
 
 
 def _spoken(form: Form, row: Row) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,8 @@ from .intervals import (
 from .measures import measure
 from .paired_tests import holm, paired_p
 
-BASELINES = ("trivial", "classical", "untuned")
+BASELINES = ("trivial", "classical", "untuned", "few-shot")
+OPTIONAL = frozenset({"few-shot"})  # those without which a verdict is whole
 TUNED = "tuned model"
 UNTUNED = "untuned model"  # what that baseline is called
 
@@ -61,12 +62,21 @@ class ScoredTask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A baseline's answers to some rows alone: those at `places`."""
+
+    places: Sequence[int]
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Scores (fractions) with 95 % intervals, beside baselines on the same rows.
 
     `groups` is how many units were resampled: groups of rows where rows share one, else rows. `differences`
     are tuned minus baseline, paired on the same draws: [mean, low, high]. `tests` are p-values of the rows' quality
-    against each baseline, corrected for their number.
+    against each baseline, corrected for their number. `asked`: baselines that answered fewer rows -> how many; their
+    scores are of those rows, and so are the differences, tuned scores on the same rows minus theirs.
     """
 
     task: str
@@ -78,6 +88,7 @@ class Evaluation:
     baseline_intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
     tests: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The shape of `luthier evaluate --json` and of scores.json: plain dicts, lists and floats.
@@ -94,6 +105,7 @@ class Evaluation:
             "baseline_intervals": {name: _told(by_key) for name, by_key in self.baseline_intervals.items()},
             "differences": _lists(self.differences),
             "tests": dict(self.tests),
+            "asked": dict(self.asked),
         }
 
     @classmethod
@@ -115,7 +127,14 @@ class Evaluation:
                 for name, by_key in data.get("differences", {}).items()
             },
             tests=dict(data.get("tests", {})),
+            asked=dict(data.get("asked", {})),
         )
+
+    def tuned_beside(self, name: str, key: str) -> float:
+        """The tuned model's score on the rows that this baseline answered."""
+        if name not in self.asked:
+            return self.scores[key]
+        return self.baselines[name][key] + self.differences[name][key][0]
 
 
 def evaluate(
@@ -125,20 +144,46 @@ def evaluate(
     baselines: Mapping[str, Sequence[Answer]],
     group_by: str | Sequence[Hashable] | None = None,
     seed: int = 0,
+    parts: Mapping[str, Part] | None = None,
 ) -> Evaluation:
     """Score `answers` on `rows`, with intervals and paired differences to `baselines` (name -> answers).
 
-    `group_by` names a field whose equal values make rows one unit, or is the unit of each row. A score that is not
-    defined on these rows
+    `group_by` names a field whose equal values make rows one unit, or is the unit of each row. `parts` are baselines
+    that answered some rows only: on these they are scored, and paired. A score that is not defined on these rows
     (NaN) is left out. Raises LuthierError where there is no row or the numbers of rows and answers differ.
     """
+    groups = unit_keys(rows, group_by)
+    found, chance = _held_against(task, rows, answers, baselines, groups, seed)
+    for name, part in (parts or {}).items():
+        own = None if groups is None else [groups[i] for i in part.places]
+        theirs = ([rows[i] for i in part.places], [answers[i] for i in part.places], {name: part.answers})
+        beside, own_chance = _held_against(task, *theirs, own, seed)
+        chance |= own_chance
+        found = replace(
+            found,
+            baselines={**found.baselines, **beside.baselines},
+            baseline_intervals={**found.baseline_intervals, **beside.baseline_intervals},
+            differences={**found.differences, **beside.differences},
+            asked={**found.asked, name: len(part.places)} if len(part.places) < len(rows) else found.asked,
+        )
+    return replace(found, tests=holm(chance))
+
+
+def _held_against(
+    task: ScoredTask,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    baselines: Mapping[str, Sequence[Answer]],
+    groups: Sequence[Hashable] | None,
+    seed: int,
+) -> tuple[Evaluation, dict[str, float]]:
+    """(scores beside baselines that answered the same rows, the p-value against each, not yet corrected)."""
     models = {TUNED: answers, **baselines}
     for name, given in models.items():
         if len(given) != len(rows):
             raise LuthierError(f"{len(given)} {name} answers for {len(rows)} rows", where="evaluate")
     if not rows:
         raise LuthierError("there is no row to score", where="evaluate", fix="give a test split that holds rows")
-    groups = unit_keys(rows, group_by)
     counts = {name: sum_by_group(_counts(task, rows, given), groups) for name, given in models.items()}
     points = {name: _points(task, table) for name, table in counts.items()}
     draws = resample(counts, task.scores, seed)
@@ -148,8 +193,7 @@ def evaluate(
         for name in models
     }
     quality = {name: np.asarray(task.quality(rows, given), dtype=np.float64) for name, given in models.items()}
-    chance = {name: paired_p(quality[TUNED], quality[name], groups, seed) for name in baselines}
-    return Evaluation(
+    found = Evaluation(
         task=task.name,
         rows=len(rows),
         groups=len(counts[TUNED]),
@@ -158,8 +202,8 @@ def evaluate(
         baselines={name: points[name] for name in baselines},
         baseline_intervals={name: intervals[name] for name in baselines},
         differences={name: _differences(name, points, draws, alone) for name in baselines},
-        tests=holm(chance),
     )
+    return found, {name: paired_p(quality[TUNED], quality[name], groups, seed) for name in baselines}
 
 
 def unit_keys(rows: Sequence[Row], group_by: str | Sequence[Hashable] | None) -> list[Hashable] | None:

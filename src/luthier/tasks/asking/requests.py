@@ -78,6 +78,7 @@ class Requests:
         self.form, self.options = inner.form, inner.options
         self.tokenizer: PreTrainedTokenizerBase | None = None
         self._chat: Chat | None = None
+        self.given: list[int] = []  # examples that stood before each of the rows encoded last
         if method is not None:
             if "prompt" in self.known:
                 method.prompt = self.known["prompt"]
@@ -159,6 +160,7 @@ class Requests:
         shown = [list[Example]() for _ in cut]
         if self.method is not None:
             shown = self._affordable(requests, self.method.shown(requests), tokenizer)
+        self.given = [len(some) for some in shown]
         make = self._as_dialogs if self.shifted else self._as_sources
         examples = make(cut, requests, answers, shown, tokenizer)
         labels: Any = examples.columns["labels"]
