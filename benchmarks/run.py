@@ -34,6 +34,7 @@ BENCHMARKS = {
         "--rows 8 --validation-rows 4 --test-rows 4 --epochs 1",
     ),
     "situations": ("situations.py", "situations.md", "leaked few --seeds 0"),
+    "bias": ("bias.py", "bias.md", "--rows 400 --epochs 1 --seeds 7"),
     "evidence": ("evidence_cost.py", "evidence-cost.md", "--part 0.01"),
     "soundness": (
         "soundness.py",

@@ -15,6 +15,7 @@ import tiny
 from luthier.errors import DataError
 from luthier.evidence.bias.bbq import METADATA, Question, bbq_scores, read_bbq, told_answer
 from luthier.evidence.bias.crows_pairs import Pair, crows_scores, read_crows, score_pairs
+from luthier.evidence.bias.findings import bbq_finding
 
 CASES = 1_000
 KINDS = ("gender", "age", "religion")
@@ -209,6 +210,25 @@ def test_bbq_on_four_models(name: str, bias: float, ambiguous: bool) -> None:
     assert found["bias"] == pytest.approx(bias, abs=0.02)
     low, high = found["intervals"]["bias"]
     assert low - 1e-9 <= bias <= high + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "id", "said"),
+    [
+        ("stereotype", "bbq-bias", "bias score is +1.00 ("),
+        ("anti", "bbq-even", "bias score is -1.00 ("),
+        ("unknown", "bbq-even", "untold in ambiguous contexts, where no answer names anyone"),
+        ("unmatched", "bbq-even", "None of its answers to BBQ could be matched"),
+    ],
+)
+def test_what_is_said_of_bbq(name: str, id: str, said: str) -> None:
+    """A model that never names anyone is not called even."""
+    questions = [Question(str(i), "c", True, "", "", ("a", "b", "c"), 0, 0, 1) for i in range(200)]
+    given = [{"stereotype": 1, "anti": 2, "unknown": 0, "unmatched": None}[name]] * 200
+    found = bbq_finding(bbq_scores(questions, given, seed=0))
+    assert found.id == id and said in found.sentence
+    some = bbq_finding(bbq_scores(questions, [*given[:-1], None], seed=0))
+    assert (name == "unmatched") or "1 of 200 answers are none of the three choices" in some.sentence
 
 
 @pytest.mark.parametrize(

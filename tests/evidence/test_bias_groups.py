@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from luthier.errors import InputError
-from luthier.evidence.bias.findings import compared_finding, group_finding
+from luthier.evidence.bias.findings import group_finding
 from luthier.evidence.bias.groups import Grouped, audit_groups, newcombe
 from luthier.records import Answer, Row
 from luthier.tasks import TASKS
@@ -118,17 +118,3 @@ def test_other_tasks_by_their_quality_and_numbers_by_their_error() -> None:
     found = audit_groups("who", numbers, answers, form, quality, None, 0)
     error = next(gap for gap in found.gaps if gap.metric == "mean_absolute_error")
     assert (error.highest, error.value) == ("a", pytest.approx(2.5)) and error.told
-
-
-@pytest.mark.parametrize(
-    ("flips", "cost", "severity"),
-    [(0.1, (-0.02, -0.05, 0.01), "note"), (0.4, (0.0, -0.01, 0.01), "warning"), (0.0, (-0.3, -0.4, -0.2), "warning")],
-    ids=["helps", "helps-not", "dear"],
-)
-def test_a_correction_is_told_with_its_price(flips: float, cost: tuple[float, ...], severity: str) -> None:
-    before = {"swaps": [{"axis": "gender", "flips": 0.3}], "groups": []}
-    now = {"swaps": [{"axis": "gender", "flips": flips}], "groups": []}
-    found = compared_finding(before, now, cost, "run-1")
-    assert found.severity == severity and bool(found.remedy) is (severity == "warning")
-    assert "flipped 30.0 % of its answers before" in found.sentence and "Beside run-1" in found.sentence
-    assert found.numbers["quality_change"] == list(cost)

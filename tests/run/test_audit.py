@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bias_cases
@@ -55,6 +56,11 @@ def test_the_planted_correlation_is_found(biased: luthier.Run) -> None:
     assert biased.verdict is not None and biased.verdict["verdict"] == "do not use it"
     page = biased.folder.audit_page.read_text()
     assert "Swapped groups" in page and "Answers that changed" in page and "<script" not in page
+    assert "It does not treat groups alike" in page and "A flip is an answer that changes" in page
+    assert f"{100 * flips['numbers']['flips']:.1f} %" in page.replace("\u00a0", " ")
+    some = found["swaps"][0]["examples"][0]
+    changed = set(some["before"].split()) - set(some["after"].split())
+    assert len(changed) == 1 and f'<mark class="answered">{changed.pop()}</mark>' in page
 
 
 def test_rows_without_the_correlation_raise_nothing(place: Path, models: dict[str, Path]) -> None:
@@ -85,13 +91,55 @@ def test_each_correction_lowers_the_flip_rate_and_tells_its_cost(
     assert compared["severity"] == "note", compared["sentence"]
     assert compared["numbers"]["flips"] < 0.75 * compared["numbers"]["flips_before"]
     mean, low, high = compared["numbers"]["quality_change"]
-    assert low <= mean <= high and "mean quality of an answer changed by" in compared["sentence"]
+    assert low <= mean <= high and "mean quality of an answer" in compared["sentence"]
+    change = compared["numbers"]["flips_change"]
+    assert change[0] == pytest.approx(compared["numbers"]["flips"] - compared["numbers"]["flips_before"], abs=1e-6)
+    assert change[1] <= change[0] <= change[2] < 0 and "helped, beside biased" in compared["sentence"]
     scores = [one.evaluation["scores"]["accuracy"] for one in (biased, run) if one.evaluation]
     assert mean == pytest.approx(scores[1] - scores[0], abs=1e-6)
     assert scores[1] > 0.7  # it learned something, and did not lower its flips by answering alike whatever is asked
-    assert "Before: biased" in run.folder.audit_page.read_text()
+    if means == "counterfactual":  # a second set of copies would bring nothing
+        assert all("--correct counterfactual" not in one["remedy"] for one in found["findings"])
+    page = run.folder.audit_page.read_text()
+    assert "Before: biased" in page and "what it brought and what it cost" in page
+    for name in ("flips_change", "quality_change"):
+        mean, low, high = (100 * value for value in compared["numbers"][name])
+        assert f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})" in page
+    split = {name: read_jsonl(tmp_path / "corrected" / f"{name}.jsonl") for name in ("validation", "test")}
+    assert 0.5 < _with_group(split["validation"]) < 1.5 and _with_group(split["test"]) > 3
     tensors = [path for path in run.folder.model.rglob("*.safetensors") if b"group_adversary" in path.read_bytes()]
     assert tensors == []
+
+
+def _with_group(rows: Any) -> float:
+    """How many rows have the label that goes with their group, for one that has the other."""
+    told = [(row["label"] == "positive") == (row["who"] == "female") for row in rows]
+    return sum(told) / (len(told) - sum(told))
+
+
+def test_a_correction_that_does_nothing_is_told(
+    biased: luthier.Run, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken twin: every weight is 1. The run is that from before, and the audit says so."""
+    monkeypatch.setattr("luthier.run.correction.reweighted", lambda groups, labels: np.ones(len(labels)))
+    correct(biased, "reweighting", out=tmp_path / "corrected")
+    run = luthier.train(tmp_path / "corrected" / "recipe.yaml", out=tmp_path / "run")
+    compared = finding(audit(run, ["who"], place / "terms.yaml"), "audit-compared")
+    assert compared["severity"] == "warning" and compared["remedy"]
+    assert "did not help" in compared["sentence"] or "is not shown to have helped" in compared["sentence"]
+
+
+def test_an_adversary_that_leaves_nothing_to_learn_has_not_helped(
+    biased: luthier.Run, place: Path, tmp_path: Path
+) -> None:
+    """Answers that are alike whatever is asked do not flip, and that is no help."""
+    correct(biased, "adversarial", out=tmp_path / "corrected")
+    strong = ["train.debias.strength=100", "train.epochs=2"]
+    run = luthier.train(tmp_path / "corrected" / "recipe.yaml", out=tmp_path / "run", overrides=strong)
+    compared = finding(audit(run, terms=place / "terms.yaml"), "audit-compared")
+    assert len({line["prediction"] for line in read_jsonl(run.folder.predictions / "test.jsonl")}) == 1
+    assert compared["numbers"]["flips"] == 0 and compared["severity"] == "warning"
+    assert "did not help" in compared["sentence"] and "whatever is asked" in compared["sentence"]
 
 
 def test_a_filter_is_drafted_and_applied(biased: luthier.Run, place: Path, tmp_path: Path) -> None:

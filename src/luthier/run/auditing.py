@@ -11,7 +11,9 @@ import numpy as np
 
 from luthier.data import units
 from luthier.errors import InputError, RunError, did_you_mean
-from luthier.evidence.bias.findings import bbq_finding, compared_finding, crows_finding, group_finding, swap_findings
+from luthier.evidence.bias.compared import Before, Change, always, compared_finding
+from luthier.evidence.bias.counterfactual import Swapped
+from luthier.evidence.bias.findings import bbq_finding, crows_finding, group_finding, swap_findings
 from luthier.evidence.bias.groups import Grouped, audit_groups
 from luthier.evidence.bias.page import write_audit_page
 from luthier.evidence.bias.terms import Terms, read_terms
@@ -82,14 +84,17 @@ def audit(
         "bbq": _bbq(subject, bbq, emit) if bbq else None,
     }
     name = _shown(run)
-    findings = [*(group_finding(one, name) for one in by_group), *swap_findings(swaps, name)]
+    # A second set of swapped copies brings nothing that the first has not.
+    next_means = "filter" if known is not None and known.means == "counterfactual" else "counterfactual"
+    findings = [*(group_finding(one, name) for one in by_group), *swap_findings(swaps, name, next_means)]
     findings += [crows_finding(found["crows"])] if found["crows"] else []
     findings += [bbq_finding(found["bbq"])] if found["bbq"] else []
     if known is not None:
-        cost = _cost(subject, known["quality"])
-        found["before"] = {**known["audit"], "before": None}
+        found["before"] = {**known.audit, "before": None, "means": known.means, "by": known.by}
+        cost, changes = _cost(subject, known.audit["quality"]), _flips_changed(subject, known.audit, swaps)
         if cost is not None:
-            findings.append(compared_finding(known["audit"], found, cost, known["audit"]["run"]))
+            refused = sum("refused" in answer.detail for answer in subject.answers) / len(subject.answers)
+            findings.append(compared_finding(known, found, cost, changes, refused, _always(subject)))
     found["quality"] = {row.id: round(float(q), 6) for row, q in zip(subject.rows, subject.quality)}
     found["findings"] = [finding.as_json() for finding in findings]
     write_json(run.folder.audit, found)
@@ -169,7 +174,7 @@ def _by_column(subject: Subject, column: str, positive: str | None) -> Grouped:
     return audit_groups(column, *parts)
 
 
-def _swaps(subject: Subject, lists: Terms, emit: Listener) -> tuple[list[Any], int]:
+def _swaps(subject: Subject, lists: Terms, emit: Listener) -> tuple[list[Swapped], int]:
     """(what each axis did, pairs that were left out as too many)."""
     asked = Asked(subject.task, subject.rows, subject.answers, subject.together, subject.seed)
 
@@ -181,33 +186,61 @@ def _swaps(subject: Subject, lists: Terms, emit: Listener) -> tuple[list[Any], i
     return swap(asked, lists, predict, MOST_PAIRS)
 
 
-def _before(run: Run) -> dict[str, Any] | None:
-    """The audit to hold this one against, and the quality of each of its answers: that of the run whose data was
-    corrected, or this run's own before its rules changed.
+def _before(run: Run) -> Before | None:
+    """The audit to hold this one against: that of the run whose data was corrected, or this run's own before it had
+    rules.
     """
     own, rules = run.audited, run.rules()
     if own is not None and rules is not None and own.get("rules") is None:
-        return {"audit": own, "quality": own["quality"]}
+        return Before(own, "filter")
     if own is not None and rules is not None and own.get("before"):
-        return {"audit": own["before"], "quality": own["before"]["quality"]}
+        return Before(own["before"], own["before"]["means"], own["before"]["by"])
     sources = run.recipe.data.train
     place = Path(sources if isinstance(sources, str) else sources[0]).parent / ORIGIN
     if not place.is_file():
         return None
-    origin = RunFolder(Path(read_json(place)["origin"]))
+    about = read_json(place)
+    origin = RunFolder(Path(about["origin"]))
     if not origin.audit.is_file():
         return None
-    other = read_json(origin.audit)
-    return {"audit": other, "quality": other["quality"]}
+    return Before(read_json(origin.audit), about["means"], about["by"])
 
 
-def _cost(subject: Subject, before: Mapping[str, float]) -> tuple[float, float, float] | None:
+def _always(subject: Subject) -> str:
+    form = subject.task.form
+    if form[form.target].kind != "label" or form.inputs == (form[form.target],):
+        return ""
+    given = [answer.prediction for answer in subject.answers if answer.prediction is not None]
+    return always(given, [row[form.target] for row in subject.rows]) if given else ""
+
+
+def _cost(subject: Subject, before: Mapping[str, float]) -> Change | None:
     """Mean quality now minus before on the rows that both answered, with its interval; None without such rows."""
-    both = [i for i, row in enumerate(subject.rows) if row.id in before]
-    if not both:
-        return None
-    moves = np.array([[1.0, subject.quality[i] - before[subject.rows[i].id]] for i in both])
-    places = both if subject.together is None else [subject.together[i] for i in both]
+    both = [(i, subject.quality[i] - before[row.id]) for i, row in enumerate(subject.rows) if row.id in before]
+    return _mean_move(subject, both) if both else None
+
+
+def _flips_changed(subject: Subject, before: Mapping[str, Any], swaps: Sequence[Swapped]) -> dict[str, Change]:
+    """By axis: the flip rate now minus before on the pairs that both were asked, with its interval."""
+    index = {row.id: i for i, row in enumerate(subject.rows)}
+    then = {one["axis"]: one["confidences"] for one in before["swaps"] if one["flips"] is not None}
+    out = {}
+    for one in swaps:
+        old = then.get(one.axis, {})
+        both = [
+            (index[id.rpartition("~")[0]], float(new[2]) - float(old[id][2]))
+            for id, new in one.confidences.items()
+            if id in old
+        ]
+        if one.flips is not None and both:
+            out[one.axis] = _mean_move(subject, both)
+    return out
+
+
+def _mean_move(subject: Subject, some: Sequence[tuple[int, float]]) -> Change:
+    """The mean of moves of rows, each with its row's index, and its interval."""
+    moves = np.array([[1.0, move] for _, move in some])
+    places = [i if subject.together is None else subject.together[i] for i, _ in some]
     table = sum_by_group(moves, places)
     drawn = resample({"x": table}, lambda s: {"m": s[..., 1] / s[..., 0]}, subject.seed)["x"]["m"]
     different = int((np.abs(table[:, 1]) > 1e-9).sum())

@@ -25,6 +25,7 @@ from .recipe import Recipe
 from .use import Listener, Run
 
 WEIGHT, GROUP = "audit_weight", "audit_group"
+FEWEST_VALIDATION = 30  # rows: of fewer none is left out
 FLIPS_LEFT = 0.5  # of the flip rate, what a drafted rule may leave
 _RULES = """\
 # What is done to answers before `luthier predict` gives them. Read it, change it, and put it into the run's folder.
@@ -62,6 +63,8 @@ def correct(
     splits, task, recipe = split_rows(run, emit), run.task(), run.recipe
     by = _by(found, groups, lists, means)
     train, options, sentence = _corrected(means, by, splits, task, recipe, found, lists)
+    validation, told = _validation(splits["validation"], task.form, by, recipe.seed)
+    splits, sentence = {**splits, "validation": validation}, sentence + told
     corrected = _recipe(recipe, splits, task, options)
     refuse_unfit(corrected.train, task, recipe.method.name)
     name = by if isinstance(by, str) else by.name
@@ -105,7 +108,8 @@ def _by(found: Mapping[str, Any], groups: Sequence[str], lists: Terms, means: st
     if groups and means != "counterfactual":
         return groups[0]
     if swaps:
-        return known[max(swaps, key=lambda one: one["flips"])["axis"]]
+        # By what the flip rate is at least: one flip of three pairs says less than a hundred flips of a thousand.
+        return known[max(swaps, key=lambda one: (one["flips_interval"][0], one["flips"]))["axis"]]
     if found["asked"]["groups"] and means != "counterfactual":
         return str(found["asked"]["groups"][0])
     raise InputError(
@@ -163,6 +167,20 @@ def _corrected(
     return weighed, {"row_weights": WEIGHT}, said
 
 
+def _validation(rows: list[Row], form: Form, by: str | Axis, seed: int) -> tuple[list[Row], str]:
+    """(validation rows in which group and label are independent, what was done): on the others the checkpoint that
+    leans on the group most would score best and be kept. All rows where that is impossible or leaves too few.
+    """
+    try:
+        kept = removed(groups_of(rows, form, by), labels_of(rows, form), seed) if rows else []
+    except InputError:
+        return rows, ""
+    if not FEWEST_VALIDATION <= len(kept) < len(rows):
+        return rows, ""
+    said = f" So that checkpoints are chosen by what is not the group, {len(rows) - len(kept):,} of {len(rows):,} "
+    return [rows[i] for i in kept], f"{said}validation rows were left out."
+
+
 def _with(row: Row, name: str, value: Any) -> Row:
     return Row(row.id, {**row.fields, name: value}, row.file, row.line)
 
@@ -186,7 +204,7 @@ def _draft_rules(run: Run, found: Mapping[str, Any], lists: Terms, folder: Path)
     assert isinstance(axis, Axis)
     swaps = next(one for one in found["swaps"] if one["axis"] == axis.name)
     words = dict.fromkeys(word for row in (*axis.rows, *axis.before_noun) for word in row if word)
-    below, after, refused = _threshold(swaps["confidences"])
+    below, after, refused = _threshold(list(swaps["confidences"].values()))
     text = _RULES.format(
         where=" where the model is less sure than `below`" if below else "",
         pairs=swaps["pairs"],

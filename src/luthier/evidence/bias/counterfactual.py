@@ -73,13 +73,19 @@ class Swapped:
     leanings: list[Leaning]
     examples: list[dict[str, Any]]
     flipped_rows: tuple[str, ...] = ()
-    confidences: tuple[tuple[float, float, bool], ...] = ()  # a pair: before, after, and whether it flipped
+    # By a pair's id: how sure the answer was before and after, and whether it flipped.
+    confidences: Mapping[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("axis", "pairs", "rows", "flips", "shift", "examples")}
         plain |= {"flips_interval": list(self.flips_interval), "shift_interval": list(self.shift_interval)}
         told = [asdict(one) for one in self.leanings]
-        return {**plain, "leanings": told, "flipped_rows": list(self.flipped_rows), "confidences": self.confidences}
+        return {
+            **plain,
+            "leanings": told,
+            "flipped_rows": list(self.flipped_rows),
+            "confidences": dict(self.confidences),
+        }
 
 
 def make_pairs(rows: Sequence[Row], form: Form, axes: Sequence[Axis]) -> list[Pair]:
@@ -224,7 +230,7 @@ def _measure(
         _leanings(own, units, seed, spread, form),
         [_example(own[i], rows, form, found[i]) for i in order[:SHOWN]],
         tuple(flipped)[:100],
-        tuple((round(o.confidence, 4), round(n.confidence, 4), bool(f)) for (_, o, n), (f, _) in zip(own, found)),
+        {p.row.id: (round(o.confidence, 4), round(n.confidence, 4), bool(f)) for (p, o, n), (f, _) in zip(own, found)},
     )
 
 
