@@ -60,8 +60,7 @@ def audit_tables(audit: Mapping[str, Any]) -> list[Table]:
     if audit.get("crows"):
         parts = {"all": audit["crows"], **audit["crows"]["by_type"]}
         rows: tuple[tuple[Any, ...], ...] = tuple(
-            (n, p["pairs"], p["neutral"], p["metric"], f"{change_text(p['bias'], 2)}", _bias(p))
-            for n, p in parts.items()
+            (n, p["pairs"], p["neutral"], p["metric"], change_text(p["bias"], 2), _bias(p)) for n, p in parts.items()
         )
         header = ("about", "pairs", "neither likelier", "stereotype likelier", "bias", "95 % interval of the bias")
         caption = (
