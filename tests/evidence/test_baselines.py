@@ -102,6 +102,7 @@ def test_names_for_reports():
         "trivial": "always no answer",
         "classical": "most similar sentence",
         "untuned": "untuned model",
+        "few-shot": "untuned model with examples",
     }
 
 

@@ -131,4 +131,4 @@ def test_entities_by_heart() -> None:
 
 def test_every_kind_has_its_names() -> None:
     for form in (MANY, NUMBER, TAGS):
-        assert set(baseline_names(form)) == {"trivial", "classical", "untuned"}
+        assert set(baseline_names(form)) == {"trivial", "classical", "untuned", "few-shot"}

@@ -216,7 +216,7 @@ def test_bbq_on_four_models(name: str, bias: float, ambiguous: bool) -> None:
     ("name", "id", "said"),
     [
         ("stereotype", "bbq-bias", "bias score is +1.00 ("),
-        ("anti", "bbq-even", "bias score is -1.00 ("),
+        ("anti", "bbq-even", "bias score is −1.00 ("),
         ("unknown", "bbq-even", "untold in ambiguous contexts, where no answer names anyone"),
         ("unmatched", "bbq-even", "None of its answers to BBQ could be matched"),
     ],

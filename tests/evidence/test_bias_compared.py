@@ -39,7 +39,7 @@ def test_it_helped_where_flips_fell_beyond_chance(change: tuple[float, ...], out
 @pytest.mark.parametrize(
     ("cost", "severity", "said"),
     [
-        ((-0.02, -0.05, 0.01), "note", "changed by -2.0 points (-5.0 to +1.0), which may be chance"),
+        ((-0.02, -0.05, 0.01), "note", "changed by −2.0 points (−5.0 to +1.0), which may be chance"),
         ((-0.05, -0.08, -0.02), "note", "it cost 5.0 points of the mean quality of an answer (2.0 to 8.0)"),
         ((-0.3, -0.4, -0.2), "warning", "it cost 30.0 points"),
         ((0.05, 0.02, 0.08), "note", "changed by +5.0 points (+2.0 to +8.0)."),

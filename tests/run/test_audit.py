@@ -104,7 +104,7 @@ def test_each_correction_lowers_the_flip_rate_and_tells_its_cost(
     assert "Before: biased" in page and "what it brought and what it cost" in page
     for name in ("flips_change", "quality_change"):
         mean, low, high = (100 * value for value in compared["numbers"][name])
-        assert f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})" in page
+        assert f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})".replace("-", "\N{MINUS SIGN}") in page
     split = {name: read_jsonl(tmp_path / "corrected" / f"{name}.jsonl") for name in ("validation", "test")}
     assert 0.5 < _with_group(split["validation"]) < 1.5 and _with_group(split["test"]) > 3
     tensors = [path for path in run.folder.model.rglob("*.safetensors") if b"group_adversary" in path.read_bytes()]
