@@ -14,7 +14,8 @@ FREE = (0.0, -0.01, 0.01)
 def audit(run: str, flips: dict[str, float | None], gaps: dict[str, float] | None = None) -> dict[str, Any]:
     """An audit with a flip rate by axis, each at least half of it, and a gap of accuracy by column."""
     swaps = [{"axis": axis, "flips": rate, "flips_interval": [(rate or 0) / 2, 1.0]} for axis, rate in flips.items()]
-    groups = [{"column": name, "gaps": [{"metric": "accuracy", "value": gap}]} for name, gap in (gaps or {}).items()]
+    gap = lambda value: {"metric": "accuracy", "value": value, "low": value - 0.05, "high": value + 0.05}
+    groups = [{"column": name, "gaps": [gap(value)]} for name, value in (gaps or {}).items()]
     return {"run": run, "swaps": swaps, "groups": groups}
 
 
@@ -61,6 +62,18 @@ def test_it_is_judged_by_what_it_was_made_for() -> None:
         assert compared_finding(Before(before, "removal", by), now, FREE, changes).numbers["outcome"] == outcome
     before["swaps"][1]["flips_interval"] = [0.0, 0.9]
     assert compared_finding(Before(before, "filter"), now, FREE, changes).numbers["axis"] == "gender"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "outcome"),
+    [(0.2, 0.1, HELPED), (0.2, 0.17, UNSHOWN), (0.04, 0.0, UNSHOWN), (0.2, 0.2, NOT), (0.2, 0.25, NOT)],
+    ids=["below the interval", "within it", "a gap that may be chance", "stayed", "rose"],
+)
+def test_a_column_is_helped_where_its_gap_fell_below_its_old_interval(then: float, now: float, outcome: str) -> None:
+    before = Before(audit("run-1", {"gender": None}, {"sex": then, "town": 0.9}), "reweighting", "sex")
+    found = compared_finding(before, audit("run-2", {"gender": None}, {"sex": now, "town": 0.0}), FREE, {})
+    assert found.numbers["outcome"] == outcome and found.numbers["gap_before_low"] == pytest.approx(then - 0.05)
+    assert ("may be chance" in found.remedy and "flip" not in found.remedy) == (outcome == UNSHOWN)
 
 
 def test_a_model_that_answers_alike_whatever_is_asked_was_not_helped() -> None:

@@ -48,4 +48,5 @@ def test_rows_that_were_rewritten_otherwise_are_not_compared() -> None:
 
 def test_without_a_run_to_compare_the_command_is_given() -> None:
     found = not_shown(WHAT, "luthier train r/recipe.yaml --set train.adversarial=none")
-    assert "not shown" in found.sentence and found.remedy.endswith("--set train.adversarial=none")
+    assert "not shown: no run without it that could be compared" in found.sentence
+    assert found.remedy.endswith("--set train.adversarial=none")

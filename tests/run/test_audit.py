@@ -12,10 +12,13 @@ import pytest
 
 import bias_cases
 import luthier
+from luthier import config
 from luthier.cli import main
 from luthier.errors import InputError, RunError
-from luthier.files import read_json, read_jsonl
+from luthier.files import read_json, read_jsonl, write_json, write_text
+from luthier.records import Row
 from luthier.run import audit, correct
+from luthier.tasks import TASKS
 
 TRAIN = {"epochs": 5, "early_stopping_patience": 0}
 
@@ -169,6 +172,38 @@ def test_the_threshold_of_a_drafted_rule() -> None:
     below, left, refused = _threshold(pairs)
     assert 0.6 < below < 0.61 and (left, refused) == (0.0, pytest.approx(0.2))
     assert _threshold([(0.6, 0.9, True), (0.9, 0.6, True)]) == (0.0, 0.0, 1.0)
+
+
+def test_validation_rows_that_name_no_group_all_stay() -> None:
+    from luthier.run.correction import _validation
+
+    rows = [Row(str(n), {"text": "rain", "label": "ab"[n % 2]}) for n in range(80)]
+    named = [Row(row.id, {**row.fields, "who": "xy"[n % 3 == 0]}) for n, row in enumerate(rows)]
+    form = TASKS["classification"].form
+    assert _validation(rows, form, "who", 7) == (rows, "")
+    kept, said = _validation([*rows, *named[:79]], form, "who", 7)
+    assert len(kept) < 159 and "validation rows were left out" in said
+
+
+def test_an_audit_from_before_means_were_kept_is_held_against(biased: luthier.Run, tmp_path: Path) -> None:
+    """Beside rules the old audit is this run's own, or that of the run that its data was corrected from."""
+    from luthier.run.auditing import ORIGIN, _before
+
+    shutil.copytree(biased.path, tmp_path / "biased")
+    run = luthier.run.load(tmp_path / "biased")
+    run.folder.rules.write_text("rules:\n- {in: input, words: [anna], then: refuse}\n")
+    old = read_json(run.folder.audit)
+    write_json(run.folder.audit, {**old, "rules": "some", "before": old})
+    told = _before(run)
+    assert told is not None and (told.means, told.by, told.audit["run"]) == ("filter", "", "biased")
+    write_json(run.folder.audit, {**old, "rules": "some", "before": {**old, "run": "another"}})
+    assert _before(run) is None
+    data = tmp_path / "rows.jsonl"
+    write_json(data.parent / ORIGIN, {"origin": str(biased.path), "means": "removal", "by": "who"})
+    recipe = run.recipe.model_copy(update={"data": run.recipe.data.model_copy(update={"train": str(data)})})
+    write_text(run.folder.recipe, config.dump(recipe))
+    told = _before(luthier.run.load(run.path))
+    assert told is not None and (told.means, told.by) == ("removal", "who")
 
 
 def test_what_cannot_be_audited_is_refused(biased: luthier.Run, place: Path, tmp_path: Path) -> None:

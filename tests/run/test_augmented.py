@@ -17,11 +17,14 @@ import tiny
 from luthier.config import read_recipe
 from luthier.data import augment as rules
 from luthier.data.options import DataOptions
+from luthier.engine.ranks import ALONE
 from luthier.errors import Interrupted, ModelError
 from luthier.files import read_json, read_jsonl
 from luthier.records import Row
 from luthier.run.augment import Makers, _whole_words, make_rows, with_whole_paths
+from luthier.run.job import Job
 from luthier.run.recipe import Recipe
+from luthier.runs import RunFolder
 from luthier.tasks import TASKS
 from luthier.training.events import Event, Step
 
@@ -61,6 +64,22 @@ def test_the_comparison_can_be_left_out(recipe, tmp_path: Path) -> None:
     run = luthier.train({**made, "data": data}, out=tmp_path / "run")
     assert not (run.path / "without-made-rows").exists()
     assert "augmentation" not in {finding["id"] for finding in run.findings}
+
+
+def test_the_run_without_made_rows_asks_for_no_costly_looks(recipe, tmp_path: Path, monkeypatch) -> None:
+    """It is there for its scores: no training again, no prompt with examples, no model that writes paraphrases."""
+    carried: list[Recipe] = []
+    monkeypatch.setattr("luthier.run.start.carry_out", lambda recipe, *parts, **more: carried.append(recipe))
+    made = recipe("question-answering")
+    made["data"]["augment"] = [{"name": "unanswerable"}]
+    given = Recipe.model_validate({**made, "evidence": {"deep": True, "paraphraser": "any", "slices": False}})
+    quiet = lambda event: None
+    parts = {"recipe": given, "folder": RunFolder(tmp_path), "base": tmp_path, "emit": quiet, "listen": quiet}
+    job: Any = SimpleNamespace(**parts, ranks=ALONE)
+    for recipe_told in (read_recipe(Job.tune_without(job).recipe, Recipe, ()), carried[0]):
+        looks = recipe_told.evidence
+        assert (looks.deep, looks.few_shot, looks.paraphraser) == (False, 0, "") and recipe_told.data.augment == []
+        assert looks == given.evidence.model_copy(update={"deep": False, "few_shot": 0, "paraphraser": ""})
 
 
 def test_other_rows_are_scored_beside_baselines_that_learned_from_made_rows_too(recipe, data, tmp_path: Path) -> None:

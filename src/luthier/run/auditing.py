@@ -193,8 +193,9 @@ def _before(run: Run) -> Before | None:
     own, rules = run.audited, run.rules()
     if own is not None and rules is not None and own.get("rules") is None:
         return Before(own, "filter")
-    if own is not None and rules is not None and own.get("before"):
-        return Before(own["before"], own["before"]["means"], own["before"]["by"])
+    old = own.get("before") if own is not None and rules is not None else None
+    if old and ("means" in old or old["run"] == run.folder.name):  # an older file does not say by what means
+        return Before(old, old.get("means", "filter"), old.get("by", ""))
     sources = run.recipe.data.train
     place = Path(sources if isinstance(sources, str) else sources[0]).parent / ORIGIN
     if not place.is_file():

@@ -171,8 +171,11 @@ def _validation(rows: list[Row], form: Form, by: str | Axis, seed: int) -> tuple
     """(validation rows in which group and label are independent, what was done): on the others the checkpoint that
     leans on the group most would score best and be kept. All rows where that is impossible or leaves too few.
     """
+    groups = groups_of(rows, form, by)
+    if not any(groups):
+        return rows, ""
     try:
-        kept = removed(groups_of(rows, form, by), labels_of(rows, form), seed) if rows else []
+        kept = removed(groups, labels_of(rows, form), seed)
     except InputError:
         return rows, ""
     if not FEWEST_VALIDATION <= len(kept) < len(rows):

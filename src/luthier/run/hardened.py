@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ITS_KEYS = ("adversarial", "adversarial_epsilon", "adversarial_steps", "neftune_noise_alpha")
 NO_MATTER = {"evidence", "ladder"}  # blocks that change nothing of the model
+FILES = ("train", "validation", "test")  # of the data block
 PACE = {"trackers", "save_steps", "save_total_limit", "fit", "token_budget", "gradient_checkpointing", "dtype"}
 
 
@@ -45,31 +47,42 @@ def hardening_findings(proof: Proof, home: Path) -> list[Finding]:
     if not own.changes_embeddings:
         return []
     off = " ".join(f"--set train.{key}={_default(key)}" for key in ITS_KEYS if getattr(own, key) != _default(key))
-    return [not_shown(_setting(own), f"luthier train {proof.folder.recipe} {off}")]
+    return [not_shown(_setting(own), f"luthier train {shlex.quote(_shown(proof.folder.recipe))} {off}")]
 
 
 def _twins(proof: Proof, home: Path) -> Iterator[tuple[RunFolder, Recipe]]:
     """(folder, recipe) of runs that scored the same test rows, newest first, which differ from this one in whether
     embeddings are changed while training, and in nothing else that counts.
     """
-    key = test_key(proof.prepared.splits["test"], proof.task)
-    own = sorted(str(file["sha256"]) for file in proof.prepared.files)
+    splits = proof.prepared.splits
+    key, own = test_key(splits["test"], proof.task), [str(file["sha256"]) for file in proof.prepared.files]
+    sizes = {name: len(rows) for name, rows in splits.items()}
     for other in all_scored_before(key, proof.folder.path, home):
         with contextlib.suppress(LuthierError, OSError, KeyError, TypeError):
             recipe = config.read_recipe(other.recipe, Recipe, ())
             apart = recipe.train.changes_embeddings != proof.recipe.train.changes_embeddings
-            files = sorted(str(file["sha256"]) for file in read_json(other.data)["files"])
-            if apart and files == own and _rest(recipe) == _rest(proof.recipe) and other.robustness.is_file():
+            data, base = read_json(other.data), read_json(other.model / "luthier.json")["base"]
+            rows = [str(file["sha256"]) for file in data["files"]] == own and data["splits"] == sizes
+            same = rows and base["sha256"] == proof.source.sha256 and _rest(recipe) == _rest(proof.recipe)
+            if apart and same and other.robustness.is_file():
                 yield other, recipe
 
 
 def _rest(recipe: Recipe) -> dict[str, Any]:
-    """What the two must share. Files may lie elsewhere: what is in them is compared apart."""
-    told = recipe.model_dump(mode="json", exclude=NO_MATTER)
+    """What the two must share. Files and the base model may lie elsewhere: what is in them is compared apart."""
+    told = recipe.model_dump(mode="json", exclude={*NO_MATTER, "model"})
     told["train"] = {key: value for key, value in told["train"].items() if key not in (*ITS_KEYS, *PACE)}
-    told["data"] = {key: value for key, value in told["data"].items() if not isinstance(value, str | list)}
-    told["model"] = Path(told["model"]).name
+    for key in FILES:
+        if not isinstance(told["data"][key], float | int):
+            told["data"][key] = "a file"
     return told
+
+
+def _shown(path: Path) -> str:
+    """The path from here, else from the run's own place: a finding is given on, and tells no folder of a person."""
+    with contextlib.suppress(ValueError):
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    return f"{path.parent.name}/{path.name}"
 
 
 def _setting(train: TrainOptions) -> str:

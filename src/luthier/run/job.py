@@ -236,7 +236,9 @@ class Job:
             self.without = self.tune_without()
 
     def tune_without(self) -> RunFolder:
-        """The same run without made rows, in a folder of its own, to hold this one against."""
+        """The same run without made rows, in a folder of its own, to hold this one against. It is there for its
+        scores, so looks that take long are left to this one.
+        """
         from .start import carry_out
 
         folder = RunFolder(self.folder.path / "without-made-rows")
@@ -244,7 +246,8 @@ class Job:
         if self.ranks.from_main(lambda: folder.status_file.is_file() and folder.finished()):
             return folder
         plain = self.recipe.data.model_copy(update={"augment": []})
-        recipe = self.recipe.model_copy(update={"data": plain})
+        looks = self.recipe.evidence.model_copy(update={"deep": False, "few_shot": 0, "paraphraser": ""})
+        recipe = self.recipe.model_copy(update={"data": plain, "evidence": looks})
         if self.ranks.main:
             folder.path.mkdir(exist_ok=True)
             write_text(folder.recipe, config.dump(recipe))

@@ -1,7 +1,8 @@
 """A corrected run beside the one that it comes from: did the correction help, and what did it cost?
 
 It helped where the flip rate of the words that it was made for fell beyond chance (or, made for a column of groups,
-that column's widest gap fell); that it fell by chance alone, or rose, is said as plainly.
+that column's widest gap fell below the interval that it had). That it fell by chance alone, or rose, is said as
+plainly.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _REMEDIES = {
     NOT: "Try another means (docs/bias.md says which fits what).",
     UNKNOWN: "Audit both runs with the same --groups and --terms.",
 }
+_GAP_UNSHOWN = (
+    "The gap is smaller than before, but that may be chance: try another means, or label more test rows of each group."
+)
 Change = tuple[float, float, float]  # of a mean: now minus before, and its interval
 
 
@@ -64,10 +68,11 @@ def compared_finding(
     """
     axis, old, new = _flips(before, now)
     column = before.by if before.by in {one["column"] for one in before.audit["groups"]} else ""
-    gap_then, gap_now = _widest(before.audit, column), _widest(now, column)
+    (gap_then, gap_low), (gap_now, _) = _widest(before.audit, column), _widest(now, column)
     outcome = UNKNOWN
-    if gap_then is not None and gap_now is not None and (column or axis not in changes):
-        outcome = HELPED if gap_now < gap_then else NOT
+    if by_gap := gap_then is not None and gap_now is not None and bool(column or axis not in changes):
+        # One gap is held against the interval of the other: an audit keeps no answers to draw the two in pairs.
+        outcome = HELPED if gap_now < gap_low else UNSHOWN if gap_now < gap_then else NOT
     elif axis in changes:
         mean, _, high = changes[axis]
         outcome = HELPED if high < 0 else UNSHOWN if mean < 0 else NOT
@@ -78,7 +83,8 @@ def compared_finding(
     if old is not None and new is not None:
         said.append(f"swapping groups ({axis}) changed {_points(old)} % of its answers before and {_points(new)} % now")
     if gap_then is not None and gap_now is not None:
-        said.append(f"the widest gap between groups was {_points(gap_then)} points and is {_points(gap_now)}")
+        least = f" (at least {_points(gap_low)})" if by_gap and gap_low > 0 else ""
+        said.append(f"the widest gap between groups was {_points(gap_then)} points{least} and is {_points(gap_now)}")
     if refused:
         said.append(f"it refuses {_points(refused)} % of the answers, which count as wrong")
     said.append(_price(cost))
@@ -86,8 +92,9 @@ def compared_finding(
     numbers: dict[str, Any] = {"before": before.audit["run"], "means": before.means, "outcome": outcome, "axis": axis}
     numbers |= {"flips_before": old, "flips": new, "flips_change": list(changes.get(axis, ())) or None}
     numbers["changes"] = {name: list(change) for name, change in changes.items()}
-    numbers |= {"gap_before": gap_then, "gap": gap_now, "refused": refused, "quality_change": list(cost)}
-    remedy = _REMEDIES[outcome]
+    numbers |= {"gap_before": gap_then, "gap_before_low": gap_low, "gap": gap_now}
+    numbers |= {"refused": refused, "quality_change": list(cost)}
+    remedy = _GAP_UNSHOWN if by_gap and outcome == UNSHOWN else _REMEDIES[outcome]
     if told_always and before.means == "adversarial":
         remedy = "The adversary left nothing to learn: try another means, or lower train.debias.strength in its recipe."
     if outcome == HELPED and cost[2] < -COSTLY:
@@ -121,7 +128,11 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _widest(audit: Mapping[str, Any], column: str) -> float | None:
-    """The widest gap of a share between groups, of one column or of all."""
+def _widest(audit: Mapping[str, Any], column: str) -> tuple[float | None, float]:
+    """The widest gap of a share between groups, of one column or of all, and what it is at least; None: no gap."""
     kept = [one for one in audit["groups"] if column in ("", one["column"])]
-    return max((gap["value"] for one in kept for gap in one["gaps"] if gap["metric"] in _SHARES), default=None)
+    gaps = [gap for one in kept for gap in one["gaps"] if gap["metric"] in _SHARES]
+    if not gaps:
+        return None, 0.0
+    widest = max(gaps, key=lambda gap: float(gap["value"]))
+    return float(widest["value"]), float(widest["low"] or 0.0)

@@ -18,7 +18,8 @@ FEWEST = 20  # test rows that both runs answered, rewritten alike
 
 def not_shown(what: str, command: str) -> Finding:
     """That nothing tells, and how it would be shown. `what`: "train.adversarial: fgm"."""
-    said = f"It was trained with {what}. Whether that made it sturdier is not shown: no run without it is here."
+    said = f"It was trained with {what}. Whether that made it sturdier is not shown: no run without it that could be "
+    said += "compared is here."
     remedy = f"Train the same without it, whose report then says so: {command}"
     return Finding("hardening-not-shown", "note", said, {"setting": what}, remedy=remedy)
 
