@@ -22,7 +22,7 @@ from measure import Demands, Result, Settings
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("plain tuning", {}),
     "fgm": ("`adversarial: fgm`", {"adversarial": "fgm"}),
-    "fgm-small": ("fgm, `adversarial_epsilon: 0.25`", {"adversarial": "fgm", "adversarial_epsilon": 0.25}),
+    "fgm-large": ("fgm, `adversarial_epsilon: 0.25`", {"adversarial": "fgm", "adversarial_epsilon": 0.25}),
     "freelb": ("`adversarial: freelb`", {"adversarial": "freelb"}),
 }
 TOKENS, BATCH = 96, 16  # so that all of a sentence, and what is added behind it, is read

@@ -74,7 +74,7 @@ def demo(settings: Settings) -> Result:
         whole = recipe["train"]["epochs"]
         recipe["train"]["epochs"] = whole * settings["part"]
         for name in settings["off"]:
-            recipe.setdefault("evidence", {})[name] = 0 if name in ("robustness", "swaps") else False
+            recipe.setdefault("evidence", {})[name] = 0 if name in ("robustness", "swaps", "few_shot") else False
         clock = Clock()
         run = luthier.train(recipe, out=Path(folder) / "run", listen=clock)
         clock.end()

@@ -169,6 +169,20 @@ def test_near_copies_are_counted_and_those_with_another_label_named_first() -> N
     assert near_copies(FORM, rows[:60], units_and_copies(rows[:60], FORM, None)[1]) == []
 
 
+def test_near_copies_across_the_users_own_splits_are_a_warning() -> None:
+    text = " ".join(f"word{n}" for n in range(40))
+    rows = [*grouped({"a": 0.5}, 60), *(Row(f"n{n}", {"text": f"{text} {n}", "label": "yes"}) for n in range(2))]
+    pairs = units_and_copies(rows, FORM, None)[1]
+    (apart,) = near_copies(FORM, rows, pairs, ["train"] * 61 + ["test"])
+    assert apart.severity == "warning" and apart.numbers["across_splits"] == 1
+    assert "1 of 1 such pairs stands in two splits" in apart.sentence and "stay in one split" not in apart.sentence
+    assert "one split" in apart.remedy
+    (whole,) = near_copies(FORM, rows, pairs, ["train"] * 62)
+    assert whole.severity == "note" and "They stay in one split" in whole.sentence
+    (alone,) = near_copies(FORM, rows, pairs)
+    assert "split" not in alone.sentence
+
+
 def test_the_report_shows_groups_lengths_and_scripts() -> None:
     found = group_rates("who", grouped({"a": 0.6, "b": 0.4}), FORM, None)
     spread = balance(FORM, {"train": labelled({"good": (10, 60), "bad": (40, 90)}), "test": [Row("1", {"text": "да"})]})

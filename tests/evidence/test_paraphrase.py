@@ -83,7 +83,11 @@ def test_too_few_are_not_measured_and_several_of_one_row_are_one_unit() -> None:
     answer = lambda some: [Answer("good", 0.9, {"probabilities": {"good": 0.5}}) for _ in some]
     few = from_texts(TEXT, given, [("r0", f"so {n}") for n in range(19)], "p")
     many = from_texts(TEXT, given, [("r0", f"so {n}") for n in range(20)], "p")
-    assert measure_robustness(task, given, answer(given), answer, paraphrases=few).ways == ()
+    none = measure_robustness(task, given, answer(given), answer, paraphrases=few)
+    (told,) = none.findings()
+    assert none.ways == () and "too few to be asked (20 are needed)" in told.sentence
+    assert told.severity == "warning" and told.remedy
+    assert many.finding().severity == "note" and "too few" not in many.finding().sentence
     (way,) = measure_robustness(task, given, answer(given), answer, paraphrases=many).ways
     assert way.rows == 20 and {line["unit"] for line in way.lines} == {"0"}
 

@@ -219,7 +219,7 @@ def test_a_prompt_with_examples_has_to_be_beaten_where_there_is_one(few_shot, as
     found = next(one for one in verdict.findings if one.id == finding)
     assert verdict.word == word and "the untuned model with examples in its prompt" in found.sentence
     if asked < 500:
-        assert f"on the {asked} test rows that it was asked" in found.sentence
+        assert f"on the {asked} test rows that can be compared" in found.sentence
         assert found.numbers["tuned"] == pytest.approx(0.7 + few_shot[0]) and found.numbers["rows"] == asked
     assert ("evidence.few_shot: 500" in found.remedy) == (finding.startswith("not-better") and asked < 500)
     assert ("all four others" in verdict.sentence) == (word == "use it")

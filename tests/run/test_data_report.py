@@ -110,3 +110,29 @@ def test_groups_of_the_recipe_stand_in_the_run(recipe, tmp_path: Path) -> None:
     run = luthier.train(made, out=tmp_path / "run")
     assert "label-rates" in {finding["id"] for finding in run.findings}
     assert {"groups", "balance"} <= set(read_json(run.folder.data)["facts"]["soundness"])
+
+
+def test_groups_are_asked_on_the_rows_that_are_looked_at(recipe, tmp_path: Path, monkeypatch) -> None:
+    """Copies count once even where fewer rows are looked at elsewhere; a look that fails costs no other."""
+    seen = []
+
+    def broken(columns, rows, form, units, *more):
+        seen.append((len(rows), units))
+        raise ZeroDivisionError("a library is not what it was")
+
+    monkeypatch.setattr("luthier.run.soundness.look_at_groups", broken)
+    monkeypatch.setattr("luthier.run.soundness._fewer", lambda rows, task: rows[::2])
+    file = tmp_path / "recipe.yaml"
+    evidence = {"groups": ["side"], "label_errors": False, "learning_curve": False, "variety": False}
+    file.write_text(dump(Recipe.model_validate({**with_groups(recipe(), tmp_path), "evidence": evidence})))
+    with pytest.warns(luthier.errors.LuthierWarning, match="groups could not be looked at"):
+        found = luthier.check(str(file))
+    ((count, units),) = seen
+    assert count == found["kept"] and units is not None and len(units) == count
+    assert {"look-failed", "not-looked-at"} <= {one["id"] for one in found["findings"]}
+    monkeypatch.setattr("luthier.run.soundness.evenly", lambda rows, most=0: rows[:1])
+    for ask in (lambda: luthier.check(str(file)), lambda: luthier.train(str(file), out=tmp_path / "run")):
+        with pytest.raises(luthier.errors.InputError) as said:
+            ask()
+        assert said.value.where == "evidence.groups"
+    assert not (tmp_path / "run" / "checkpoints").exists()

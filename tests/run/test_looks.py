@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
 import luthier
+from luthier.engine.ranks import Ranks
 from luthier.errors import DataError, Interrupted, LuthierWarning, RunError
 from luthier.files import read_json
 from luthier.processes import start_of
+from luthier.run.looks import Looks
 from luthier.training.events import Saved
 
 ALL = {"general_language", "robustness", "memorised", "slices"}
@@ -114,3 +117,18 @@ def test_a_look_at_the_data_that_fails_costs_no_other_and_tells_no_secret(recipe
     found = {finding["id"]: finding["sentence"] for finding in report["findings"]}
     assert {"look-failed", "learning-curve"} <= set(found) and "label-errors" not in found
     assert "hunter2" not in found["look-failed"]
+
+
+def test_training_again_in_one_process_is_foretold_from_all_processes(tmp_path, monkeypatch) -> None:
+    seconds = []
+    monkeypatch.setattr("luthier.run.soundness.look_at_data", lambda *parts: seconds.append(parts[-1]) or {})
+    events = tmp_path / "events.jsonl"
+    events.write_text("".join(json.dumps({"event": "step", "seconds": 1.5}) + "\n" for _ in range(2)))
+    job = SimpleNamespace(
+        folder=SimpleNamespace(events=events, data=tmp_path / "data.json"),
+        prepared=SimpleNamespace(facts={}, as_json=dict),
+        ranks=Ranks(0, 2),
+        **dict.fromkeys(("task", "recipe", "base", "emit")),
+    )
+    Looks(job).at_data()
+    assert seconds == [6.0]

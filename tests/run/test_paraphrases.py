@@ -43,6 +43,19 @@ def test_a_run_asks_the_rows_that_its_user_says_otherwise(recipe, data, tmp_path
     assert run.recipe.evidence.paraphrases == str((tmp_path / "said.jsonl").resolve())
 
 
+def test_the_rows_that_a_user_says_otherwise_are_asked_first(recipe, runs, tmp_path) -> None:
+    """Twenty of the test rows are enough, whichever they are, though fewer than all are asked."""
+    test = read_jsonl(runs["classification", "full"].folder.predictions / "test.jsonl")
+    said = [{"id": line["id"], "text": f"so it is, number {n}"} for n, line in enumerate(test[-20:])]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(line) + "\n" for line in said))
+    off = dict.fromkeys(("label_errors", "learning_curve", "variety", "general", "slices"), False)
+    evidence = {**off, "swaps": 0, "robustness": 22, "paraphrases": str(tmp_path / "said.jsonl")}
+    run = luthier.train({**recipe(), "evidence": evidence}, out=tmp_path / "run")
+    found = read_json(run.folder.evidence)["robustness"]
+    assert len(test) > 22 and found["paraphrases"]["used"] == 20
+    assert found["ways"][-1]["kind"] == "paraphrase" and max(way["rows"] for way in found["ways"]) == 22
+
+
 @pytest.fixture(scope="module")
 def writers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("writers")

@@ -59,7 +59,7 @@ def test_a_language_model_is_asked_with_examples_before_it_is_tuned(run: luthier
     assert f"12 of {found['rows']} test rows" in findings["few-shot-asked"]["sentence"]
     assert f"evidence.few_shot: {found['rows']}" in findings["few-shot-asked"]["remedy"]
     (held,) = (one for name, one in findings.items() if name.endswith(("-than-few-shot", "s-few-shot")))
-    assert "on the 12 test rows that it was asked" in held["sentence"]
+    assert "on the 12 test rows that can be compared" in held["sentence"]
     name = "untuned model, 4 examples in its prompt"
     assert f"{name} (12 rows)" in run.folder.report.read_text() and name in (run.folder.model / "README.md").read_text()
     assert read_json(run.folder.findings)["verdict"] in ("not proven", "do not use it")

@@ -11,7 +11,7 @@ import pytest
 import luthier
 import tiny
 from luthier.config import dump
-from luthier.errors import Interrupted
+from luthier.errors import Interrupted, LuthierWarning
 from luthier.files import read_json
 from luthier.records import Row
 from luthier.run import trials
@@ -132,11 +132,35 @@ def test_what_cannot_be_trained_again_is_said_and_looked_at_cheaply(recipe, tmp_
     (note,) = [one for one in found["findings"] if one["id"] == "not-trained-again"]
     assert "it takes 100" in note["sentence"] and found["facts"]["soundness"]["label_errors"]["by"] == "a cheap model"
     prompted = Recipe.model_validate({**made, "method": "few-shot", "model": "smollm2-135m-instruct"})
-    assert "trains nothing" in trials.unfit(prompted, task_of(prompted), 500)
+    assert "trains nothing" in trials.unfit(prompted, task_of(prompted), 500, 500)[0]
     searching = Recipe.model_validate({**made, "task": "embedding"})
-    assert "embedding" in trials.unfit(searching, task_of(searching), 500)
+    assert "embedding" in trials.unfit(searching, task_of(searching), 500, 500)[0]
     writing = Recipe.model_validate({**made, "task": "generation", "model": "smollm2-135m-instruct"})
-    assert trials.unfit(writing, task_of(writing), 500) == ""
+    assert trials.unfit(writing, task_of(writing), 500, 500) == ("", "")
+    new = Recipe.model_validate({**made, "model": "new", "task": "pretraining"})
+    why, remedy = trials.unfit(new, task_of(new), 500, 500)
+    assert "new" in why and "no label" not in why and remedy and note["remedy"]
+    why, remedy = trials.unfit(writing, task_of(writing), 500, 2)
+    assert "2 units" in why and remedy
+
+
+def test_test_rows_are_asked_of_a_fold_that_there_is(recipe, tmp_path: Path) -> None:
+    made, rows = Recipe.model_validate(recipe()), tiny.reviews(12)
+    apart = [(row, 10 + n) for n, row in enumerate(rows[6:])]
+    given = (made, tmp_path, task_of(made), rows[:6], [0, 1] * 3, apart, frozenset(), print, None)
+    placed = trials.Retrained(*given)._apart
+    assert sum(map(len, placed.values())) == 6 and set(placed) == {0, 1}
+
+
+def test_where_training_again_fails_the_cheap_curve_is_drawn(recipe, tmp_path: Path, monkeypatch) -> None:
+    def broken(*given: Any) -> Any:
+        raise KeyError("s153")
+
+    monkeypatch.setattr(trials, "look_again", broken)
+    with pytest.warns(LuthierWarning, match="the model trained again could not be looked at"):
+        found = check({**recipe(), "evidence": {**OFF, "deep": True}}, tmp_path)
+    assert found["facts"]["soundness"]["learning_curve"]["by"] == "a cheap model"
+    assert {"look-failed", "label-errors", "learning-curve"} <= {one["id"] for one in found["findings"]}
 
 
 def task_of(recipe: Recipe) -> Any:

@@ -224,7 +224,7 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
     less = "" if measure(primary).higher_is_better else " (less is better)"
     told = difference_text(primary, difference)
     pair = f"{measure(primary).name} {as_text(primary, ours)} against {as_text(primary, theirs)}{less}, {told}"
-    pair += f", on the {rows:,} test rows that it was asked" if name in evaluation.asked else ""
+    pair += f", on the {rows:,} test rows that can be compared" if name in evaluation.asked else ""
     if low > 0 and rows >= min(FEWEST_ROWS, evaluation.rows):  # of too few rows nothing is proven
         finding = Finding(f"beats-{name}", "note", f"It beats {who}: {pair}.", numbers)
         return _Against("beats", who, finding, low)

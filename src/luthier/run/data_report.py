@@ -20,7 +20,7 @@ from .base_model import task_here
 from .earlier import earlier_run, keep_apart
 from .prepare import Prepared, prepare
 from .recipe import Recipe, read
-from .soundness import evenly, look_at_data
+from .soundness import evenly, look_at_data, rows_looked_at
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,8 +65,8 @@ def check(
     if earlier is not None and earlier.task == kind.name and not prepared.errors:
         keep_apart(prepared, earlier, kind, recipe.data, emit)
     if not prepared.errors:
-        rows = [row for part in prepared.splits.values() for row in part]
-        require_groups(groups, rows, kind.form, "--groups")
+        where = "--groups" if groups else "evidence.groups"
+        require_groups(recipe.evidence.groups, rows_looked_at(prepared), kind.form, where)
         prepared.facts["soundness"] = look_at_data(prepared, kind, recipe, base, emit)
     return _report(prepared)
 

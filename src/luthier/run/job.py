@@ -198,14 +198,14 @@ class Job:
         data = with_whole_paths(self.recipe.data, self.base)
         # A resumed run reads these, and is told by its recipe.
         made_by = self.recipe.data.model_copy(update={"augment": data.augment})
-        self.recipe = self.recipe.model_copy(update={"data": made_by})
+        evidence = with_whole_names(self.recipe.evidence, self.base)
+        self.recipe = self.recipe.model_copy(update={"data": made_by, "evidence": evidence})
         model = absolute(self.recipe.model, self.base)
         if self.begun_from is not None:
             model = str(self.begun_from.folder.path.resolve())
         elif self.source.folder.resolve() not in (Path(model), Path(model) / "model"):
             model = self.recipe.model  # a folder of this name is here, and is not what the name means
-        evidence = with_whole_names(self.recipe.evidence, self.base)
-        self.written = self.recipe.model_copy(update={"data": data, "model": model, "evidence": evidence})
+        self.written = self.recipe.model_copy(update={"data": data, "model": model})
         write_text(self.folder.recipe, config.dump(self.written))
         write_json(self.folder.environment, environment(self.machine, self.ranks.count))
 

@@ -55,7 +55,8 @@ class Looks:
 
         job = self.job
         taken = sum(event["seconds"] for event in read_log(job.folder.events) if event.get("event") == "step")
-        parts = (job.prepared, job.task, job.recipe, job.base, job.emit, taken)
+        alone = taken * job.ranks.count  # what is trained again is trained in one process
+        parts = (job.prepared, job.task, job.recipe, job.base, job.emit, alone)
         job.prepared.facts["soundness"] = look_at_data(*parts)
         write_json(job.folder.data, job.prepared.as_json())
 
@@ -102,17 +103,17 @@ class Looks:
         )
 
     def _robustness(self, answers: Sequence[Answer]) -> Robustness | None:
-        """On some test rows, evenly chosen; None where the task is not asked in texts, or has too few rows."""
+        """On some test rows, those of the user's paraphrases first; None for a task without texts, or too few rows."""
         from luthier.evidence.robustness import KINDS, measure_robustness
 
-        from .paraphrases import paraphrases
+        from .paraphrases import paraphrases, rows_asked
 
         job, rows = self.job, self.job.prepared.splits["test"]
         count = min(len(rows), self._most(job.recipe.evidence.robustness))
         if not count:
             return None
-        chosen, done = [i * len(rows) // count for i in range(count)], 0
-        options = job.recipe.evidence
+        options, done = job.recipe.evidence, 0
+        chosen = rows_asked(options, rows, job.base, count)
         whole = (len(KINDS) + bool(options.paraphrases or options.paraphraser)) * count
 
         def ask(some: Sequence[Row]) -> Sequence[Answer]:

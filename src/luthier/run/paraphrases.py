@@ -70,6 +70,26 @@ def paraphrases(
     return from_model(task.form, rows, written, made.why, model_text(options.paraphraser))
 
 
+def rows_asked(options: EvidenceOptions, rows: Sequence[Row], base: Path, most: int) -> list[int]:
+    """The places of at most so many rows: those that the user says otherwise first, the others evenly, in their order.
+
+    A file that cannot be read gives none here; `paraphrases` then says so.
+    """
+    try:
+        said = {id for id, _ in _texts(options.paraphrases, base)} if options.paraphrases else set[str]()
+    except DataError:
+        said = set()
+    own = [place for place, row in enumerate(rows) if row.id in said]
+    others = [place for place, row in enumerate(rows) if row.id not in said]
+    chosen = _evenly(own, most)
+    return sorted(chosen + _evenly(others, most - len(chosen)))
+
+
+def _evenly(places: list[int], most: int) -> list[int]:
+    count = min(most, len(places))
+    return [places[i * len(places) // count] for i in range(count)]
+
+
 def _writer(
     name: str, base: Path, machine: Machine, budget: int, emit: Emit
 ) -> tuple[rules.Write, str, Callable[[str], str]]:

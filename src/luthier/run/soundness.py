@@ -48,7 +48,7 @@ def look_at_data(
     """
     options, splits = recipe.evidence, prepared.splits
     own = {name: [row for row in part if "made_by" not in row.fields] for name, part in splits.items()}
-    every = evenly([row for part in own.values() for row in part])
+    every = rows_looked_at(prepared)
     if not every:
         return {}
     rows = every if options.deep else _fewer(every, task)
@@ -71,17 +71,21 @@ def look_at_data(
         if varied is not None:
             figures["variety"] = varied.as_json()
             found += varied.findings()
-        found += attempt("near copies", lambda: near_copies(task.form, rows, copies), [], found)
+        split_of = {row.id: name for name, part in own.items() for row in part}
+        parts = (task.form, rows, copies, [split_of[row.id] for row in rows])
+        found += attempt("near copies", lambda: near_copies(*parts), [], found)
         spread = attempt("balance", lambda: look_at_balance(task.form, own), None, found)
         if spread is not None:
             figures["balance"] = spread.as_json()
             found += spread.findings()
     if options.groups:
         emit(Phase("looking at groups"))
-        together = None if len(rows) < len(every) else whose
+        together = whose if len(rows) == len(every) else _units(every, task, recipe)[0]
         given = (options.groups, every, task.form, together, recipe.seed, "evidence.groups")
-        figures["groups"], told = look_at_groups(*given)
-        found += told
+        groups = attempt("groups", lambda: look_at_groups(*given), None, found)
+        if groups is not None:
+            figures["groups"] = groups[0]
+            found += groups[1]
     for name in options.benchmarks:
         emit(Phase(f"comparing with {Path(name).name}"))
         found.append(overlaps(task.form, rows, read_benchmark(_file(name, base)), Path(name).name))
@@ -113,12 +117,15 @@ def _doubts_and_curve(
     if options.deep and (options.label_errors or options.learning_curve):
         from .trials import look_again, unfit
 
-        why = unfit(recipe, task, len(some))
+        why, remedy = unfit(recipe, task, len(some), len({whose[i] for i in some}))
         if not why:
             parts = (recipe, base, task, rows, whose, splits, emit, seconds, doubts)
-            return attempt("the model trained again", lambda: look_again(*parts), (doubts, curve), found)
-        said = f"Nothing was trained again: {why}. What a cheap model can tell stands in its place."
-        found.append(Finding("not-trained-again", "note", said))
+            again = attempt("the model trained again", lambda: look_again(*parts), None, found)
+            if again is not None:
+                return again
+        else:
+            said = f"Nothing was trained again: {why}. What a cheap model can tell stands in its place."
+            found.append(Finding("not-trained-again", "note", said, remedy=remedy))
     if options.learning_curve:  # a choice would be made by it, so no test row is in it
         lists = [rows[i] for i in some], [whose[i] for i in some]
         scale = task.measuring(rows)  # `check` looks at rows of which the task has learned nothing
@@ -146,8 +153,12 @@ def require(options: EvidenceOptions, base: Path, prepared: Prepared, task: Task
     """
     for name in options.benchmarks:
         read_benchmark(_file(name, base))
-    rows = [row for part in prepared.splits.values() for row in part]
-    require_groups(options.groups, rows, task.form, "evidence.groups")
+    require_groups(options.groups, rows_looked_at(prepared), task.form, "evidence.groups")
+
+
+def rows_looked_at(prepared: Prepared) -> list[Row]:
+    """At most MOST rows of all splits, without those that were made."""
+    return evenly([row for part in prepared.splits.values() for row in part if "made_by" not in row.fields])
 
 
 def _file(name: str, base: Path) -> Path:

@@ -39,16 +39,23 @@ WHAT = "training again without some of the rows"
 CURVES = ("label", "labels", "number", "spans", "tags", "text")  # targets whose answers to other rows can be scored
 
 
-def unfit(recipe: Recipe, task: Task, rows: int) -> str:
-    """Why nothing is trained again; "" where it is."""
+def unfit(recipe: Recipe, task: Task, rows: int, units: int) -> tuple[str, str]:
+    """(why nothing is trained again, what to do), of so many rows and units beside the test; "" where it is."""
+    out = "Take evidence.deep (or --deep) out"
     kind = task.form[task.form.target].kind
     if not METHODS[recipe.method.name](recipe.method).trains:
-        return f"{recipe.method.name} trains nothing"
-    if recipe.model == NEW or task.name in ("embedding", "pretraining") or kind not in CURVES:
-        return f"answers of {task.name} are held against no label, and its scores depend on the rows asked together"
+        return f"{recipe.method.name} trains nothing", f"{out}, or name a method that trains."
+    if recipe.model == NEW:
+        return "a new model is not made again from parts of the rows", f"{out}, or tune a model that there is."
+    if task.name in ("embedding", "pretraining") or kind not in CURVES:
+        why = f"answers of {task.name} are held against no label, and its scores depend on the rows asked together"
+        return why, f"{out}."
     if rows < FEWEST:
-        return f"there are {rows:,} rows beside the test rows, and it takes {FEWEST}"
-    return ""
+        return f"there are {rows:,} rows beside the test rows, and it takes {FEWEST}", f"{out}, or label more rows."
+    if units < FOLDS:
+        why = f"the rows beside the test rows are {units:,} units (rows of one group or copies), and it takes {FOLDS}"
+        return why, f"{out}, or give rows of more groups."
+    return "", ""
 
 
 class Retrained:
@@ -106,11 +113,11 @@ class Retrained:
     def _placed(self, apart: Sequence[tuple[Row, int]]) -> dict[int, list[Row]]:
         """Each test row's fold: that of its unit, where a row of it stands among the others."""
         number = {unit: int(one) for unit, one in zip(self.units, self.block)}
-        parts = enumerate(folds(self.block, 0, FOLDS))
-        of = {int(one): fold for fold, (_, asked) in parts for one in self.block[asked]}
-        out: dict[int, list[Row]] = {fold: [] for fold in range(FOLDS)}
+        parts = list(folds(self.block, 0, FOLDS))
+        of = {int(one): fold for fold, (_, asked) in enumerate(parts) for one in self.block[asked]}
+        out: dict[int, list[Row]] = {fold: [] for fold in range(len(parts))}
         for place, (row, unit) in enumerate(apart):
-            out[of[number[unit]] if unit in number else place % FOLDS].append(row)
+            out[of[number[unit]] if unit in number else place % len(parts)].append(row)
         return out
 
     def _asked(self, fit: Any, asked: Any) -> dict[str, Answer]:

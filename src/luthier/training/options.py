@@ -64,7 +64,7 @@ class TrainOptions(Section):
         description="learn under the worst small changes of input embeddings, too; costs one pass a step of it",
     )
     adversarial_epsilon: float = Field(
-        1.0,
+        0.03,
         gt=0,
         le=1e6,
         description="adversarial: largest norm of a row's change, in norms of its mean embedding",

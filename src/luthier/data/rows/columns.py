@@ -99,7 +99,8 @@ def map_columns(
 
 def columns_there(columns: Mapping[str, str], sample: Sequence[Raw]) -> dict[str, str]:
     """Those of `columns` (field -> column) that the sample's records have."""
-    there = {*_names(sample), *_inner_names(sample)}
+    inner = _inner_names(sample)
+    there = {*_names(sample), *inner, *(path.partition(".")[2] for path in inner)}  # a short name will do
     return {field: column for field, column in columns.items() if column in there}
 
 

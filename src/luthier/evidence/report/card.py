@@ -126,7 +126,7 @@ def _scores(content: ReportContent) -> str:
         for name in baselines
         if content.primary in evaluation.differences.get(name, {})
     }
-    on = {name: f", on the {count:,} rows that it was asked" for name, count in evaluation.asked.items()}
+    on = {name: f", on the {count:,} rows that can be compared" for name, count in evaluation.asked.items()}
     told = [
         f"- against {_line(names.get(name, name))}: {difference_text(content.primary, difference)}{on.get(name, '')}"
         for name, difference in differences.items()

@@ -137,7 +137,7 @@ def _deciding(content: ReportContent) -> dict[str, Any] | None:
         if called == UNTUNED and content.trained:
             what = "the same model before this training"
         if name in evaluation.asked:
-            what = f"on the {evaluation.asked[name]:,} of these rows that it was asked"
+            what = f"on the {evaluation.asked[name]:,} of these rows that can be compared"
         rows.append((called, as_text(key, evaluation.baselines[name][key]), word + by, what))
     less = "" if kind.higher_is_better else "; less is better"
     help = help_text(key, evaluation.task)

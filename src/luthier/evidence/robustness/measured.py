@@ -10,10 +10,9 @@ from typing import Any
 from ...records import Answer, Finding, Row, Table, content_hash
 from ..scores.measures import as_text, measure, signed
 from ..scores.score import ScoredTask, evaluate
-from .paraphrase import Paraphrases
+from .paraphrase import FEWEST, Paraphrases
 from .perturbed import KINDS, OPPOSITE, SAYS, perturbed
 
-FEWEST = 20  # rows that a way of writing must change
 COSTS = 0.05  # a loss of score beyond which it is a warning
 STUBBORN = 0.05  # share of changed answers under which negation is not read
 
@@ -71,9 +70,12 @@ class Robustness:
         if same and len(out) == notes:
             worst = min(same, key=lambda one: one.gain[0])
             unit = " points" if measure(self.key).top == 1.0 else ""
+            chance = worst.gain[0] < 0 <= worst.gain[2]
+            found = "no text is told to be answered worse" if chance else "texts are answered about as well"
             said = (
-                f"Written differently ({', '.join(way.kind for way in same)}), texts are answered about as well; the "
-                f"most that it costs is {signed(self.key, min(0.0, worst.gain[0])).lstrip('−')}{unit} ({worst.kind})."
+                f"Written differently ({', '.join(way.kind for way in same)}), {found}; the most that it costs is "
+                f"{signed(self.key, min(0.0, worst.gain[0])).lstrip('−')}{unit} ({worst.kind})"
+                f"{', which may be chance' if chance else ''}."
             )
             out.append(Finding("robust", "note", said, {way.kind: way.gain[0] for way in same}))
         for way in self.ways:

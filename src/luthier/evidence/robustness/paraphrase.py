@@ -11,6 +11,7 @@ from typing import Any
 from ...records import Finding, Form, Row
 from .perturbed import said_otherwise
 
+FEWEST = 20  # rows that a way of writing must change
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SPELT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -73,12 +74,18 @@ class Paraphrases:
         return {"source": self.source, "given": self.given, "used": len(self.rows), "left_out": dict(self.left_out)}
 
     def finding(self) -> Finding:
-        """How many texts were said in other words, and how many of these were left out, and why."""
+        """How many texts were said in other words, how many of these were left out, and why; too few are a warning."""
         why = "; ".join(f"{count:,}: {reason}" for reason, count in self.left_out.items() if count)
         out = sum(self.left_out.values())
         told = f"{out:,} were left out ({why})" if out else "none was left out"
         said = f"{self.source} gave {self.given:,} test rows in other words; {told}."
-        return Finding("paraphrased", "note", said, self.as_json())
+        if len(self.rows) >= FEWEST:
+            return Finding("paraphrased", "note", said, self.as_json())
+        said += (
+            f" The {len(self.rows):,} that remain are too few to be asked ({FEWEST} are needed): nothing was measured."
+        )
+        remedy = "Say more test rows in other words (their ids stand in predictions/test.jsonl), or raise "
+        return Finding("paraphrased", "warning", said, self.as_json(), remedy=remedy + "evidence.robustness.")
 
 
 def from_texts(form: Form, rows: Sequence[Row], texts: Sequence[tuple[str, str]], source: str) -> Paraphrases:

@@ -11,9 +11,11 @@ NAMED = 100
 LABELLED = ("label", "labels")
 
 
-def near_copies(form: Form, rows: Sequence[Row], pairs: Sequence[tuple[int, int, float]]) -> list[Finding]:
+def near_copies(
+    form: Form, rows: Sequence[Row], pairs: Sequence[tuple[int, int, float]], splits: Sequence[str] = ()
+) -> list[Finding]:
     """One finding where rows are near copies of others: `pairs` as `luthier.data.units_and_copies` gives them (of
-    questions on a passage the first row of each passage stands for all).
+    questions on a passage the first row of each passage stands for all), `splits` each row's split where it is known.
 
     Copies are no part of it, since `check` names each (`duplicate`).
     """
@@ -26,15 +28,22 @@ def near_copies(form: Form, rows: Sequence[Row], pairs: Sequence[tuple[int, int,
     passage = next((f.name for f in form.fields if f.name == form.group_by and f.kind == "text"), None)
     what, count = ("rows", len(rows)) if passage is None else ("passages", len({row.get(passage) for row in rows}))
     share = len(held) / count
+    across = sum(splits[a] != splits[b] for a, b in near) if splits else 0
     said = (
-        f"{len(held):,} of {count:,} {what} ({100 * share:.1f} %) are nearly the same as another. They stay in one "
-        "split and count as one where chance is reckoned with"
+        f"{len(held):,} of {count:,} {what} ({100 * share:.1f} %) are nearly the same as another. They "
+        f"{'stay in one split and ' if splits and not across else ''}count as one where chance is reckoned with"
     )
+    if across:
+        stand = "stands" if across == 1 else "stand"
+        said += f"; {across:,} of {len(near):,} such pairs {stand} in two splits, which may flatter the scores"
     said += f"; {len(odd):,} of {len(near):,} such pairs are labelled differently." if odd else "."
     numbers = {"rows": len(held), "pairs": len(near), "share": share, "labelled_differently": len(odd)}
+    numbers |= {"across_splits": across} if splits else {}
     first = list(dict.fromkeys(rows[place].id for pair in (*odd, *near) for place in pair))
     remedy = "Look at some pairs: keep one of each where they tell nothing new" + (
         ", and decide which label is right." if odd else "."
     )
-    often = share > OFTEN or bool(odd)
+    if across:
+        remedy += " Keep rows that are nearly the same in one split, or give one file and have it split."
+    often = share > OFTEN or bool(odd or across)
     return [Finding("near-copies", "warning" if often else "note", said, numbers, tuple(first[:NAMED]), remedy)]
