@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 LONGEST = 64  # tokens of a text, where the model reads as many
 AT_ONCE = 16  # texts
-NUMBERS = 1 << 23  # logits that are held at once, beyond which fewer texts are read together
 
 
 def general_state(
@@ -31,14 +30,12 @@ def general_state(
 
     texts, parts = general_texts(), []
     longest = _longest(model)
-    words = int(getattr(getattr(model, "config", None), "vocab_size", 0) or 0) if kind == "decoder" else 0
-    together = max(1, min(AT_ONCE, NUMBERS // max(1, words * longest)))
     was = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(texts), together):
-                parts.append(_part(model, tokenizer, machine, texts[start : start + together], kind, offset, longest))
+            for start in range(0, len(texts), AT_ONCE):
+                parts.append(_part(model, tokenizer, machine, texts[start : start + AT_ONCE], kind, offset, longest))
     except (TypeError, AttributeError, NotImplementedError):  # a model that reads other things than token ids
         return None
     finally:
@@ -63,7 +60,6 @@ def _part(
     most: int,
 ) -> np.ndarray:
     import torch
-    from torch.nn.functional import cross_entropy
 
     # Padded by hand, on the right: a tokenizer may have no token for it, and what is padded is masked anyway.
     rows = tokenizer(texts, truncation=True, max_length=most)["input_ids"]
@@ -71,10 +67,11 @@ def _part(
     ids = torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows], device=machine.device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=machine.device)
     if kind == "decoder":
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, offset:].float()
-        due = torch.where(mask[:, 1:] > 0, ids[:, 1:], -100)
-        flat = cross_entropy(logits[:, :-1].transpose(1, 2), due, ignore_index=-100, reduction="none")
-        return torch.stack([flat.sum(1), mask[:, 1:].sum(1)], dim=1).double().cpu().numpy()
+        from luthier.engine.language.model import NO_LABEL, token_losses
+
+        due = torch.where(mask > 0, ids, NO_LABEL)
+        losses = token_losses(model, {"input_ids": ids, "attention_mask": mask, "labels": due})
+        return losses.double().cpu().numpy()
     if kind == "encoder-decoder":
         model = model.get_encoder()  # type: ignore[operator]
     states = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1][:, offset:].float()

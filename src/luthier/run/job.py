@@ -422,6 +422,7 @@ class Job:
     def fit(self) -> None:
         import torch
 
+        from luthier.engine.device import give_back_memory
         from luthier.engine.heads import head_parameters
         from luthier.training.loop import Training, fit
         from luthier.training.trackers import Trackers
@@ -483,6 +484,7 @@ class Job:
             objective.close()
         if trackers is not None:
             trackers.close()
+        give_back_memory()  # the optimizer's: evidence, with libraries of its own, then stays below the peak of a step
 
     def asked_to_stop(self) -> bool:
         """Whether any rank was asked to; then all were."""
