@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from luthier.cli import main
 from luthier.errors import RunError
 from luthier.evidence.report.rungs import write_rungs
 from luthier.files import read_json
+from luthier.ladder import _facts as facts_of
 from luthier.ladder import _plan, _rung_recipe, climb
 from luthier.run.recipe import read
 from luthier.runs import RunFolder
@@ -152,3 +154,19 @@ def test_a_rung_finds_what_the_recipe_names_beside_it(recipe, tmp_path: Path) ->
     own = _rung_recipe(rung, checked, tmp_path)
     assert own.model == own.data.augment[0].model == str(tmp_path / "bert")
     assert own.data.train == str(tmp_path / "rows")
+
+
+@pytest.mark.parametrize("prompted", ["bert", "other"])
+def test_a_prompt_with_examples_is_told_with_the_rows_it_was_asked(ladder, tmp_path: Path, prompted: str) -> None:
+    """Unless it is a rung of its own; that of another model is not."""
+    tuned = next(rung for rung in ladder.rungs if rung.name == "bert full")
+    shutil.copytree(tuned.run, tmp_path / "run")
+    scores = read_json(tmp_path / "run/scores.json")
+    scores["test"]["baselines"]["few-shot"] = {"macro_f1": 0.5}
+    scores["test"]["asked"] = {"few-shot": 20}
+    (tmp_path / "run/scores.json").write_text(json.dumps(scores))
+    tuned = replace(tuned, run=str(tmp_path / "run"))
+    facts = facts_of([tuned, replace(tuned, name=f"{prompted} few-shot", method="few-shot")], "macro_f1")
+    rows = scores["test"]["rows"]
+    told = [one.name for one in facts if "few-shot (" in one.name]
+    assert told == ([] if prompted == "bert" else [f"bert few-shot (on 20 of {rows} rows)"])

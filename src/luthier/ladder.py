@@ -286,6 +286,11 @@ def _write_state(folder: Path, rungs: Sequence[Rung]) -> None:
     write_json(folder / "state.json", {"rungs": [asdict(rung) for rung in rungs]})
 
 
+def _few_shot_of(rung: Rung, other: Rung) -> bool:
+    """Whether `other` is the model of `rung` with examples in its prompt."""
+    return other.method == "few-shot" and bool(other.run) and other.label == rung.label
+
+
 def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
     """What the page and the table say: the best validation score first, baselines among the rungs."""
     from luthier.evidence.scores.compare import compare
@@ -314,13 +319,15 @@ def _facts(rungs: Sequence[Rung], primary: str) -> list[RungFacts]:
         )
         for name, by_key in (test.get("baselines") or {}).items():
             called = f"{rung.label} {name}" if name in ("untuned", "few-shot") else name
-            if name == "few-shot" and any(other.method == "few-shot" and other.run for other in rungs):
+            if name == "few-shot" and any(_few_shot_of(rung, other) for other in rungs):
                 continue  # it stands there as a rung
             if name == "untuned" and rung.method not in ("full", "few-shot"):
                 continue  # with an untrained part in front of a head it is no other model
             if called in seen or primary not in by_key:
                 continue
             seen.add(called)
+            if part := (test.get("asked") or {}).get(name):
+                called = f"{called} (on {part:,} of {test['rows']:,} rows)"
             interval = (test.get("baseline_intervals") or {}).get(name, {}).get(primary)
             facts.append(RungFacts(called, "", None, by_key[primary], interval))
     sign = 1.0 if measure(primary).higher_is_better else -1.0

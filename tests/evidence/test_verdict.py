@@ -197,16 +197,18 @@ def test_what_decides_stands_before_what_speaks_of_other_texts_and_uses():
 
 
 @pytest.mark.parametrize(
-    ("few_shot", "asked", "word", "finding"),
+    ("few_shot", "asked", "of", "word", "finding"),
     [
-        (UP, 500, "use it", "beats-few-shot"),
-        (LEVEL, 500, "not proven", "not-better-than-few-shot"),
-        (DOWN, 200, "do not use it", "worse-than-few-shot"),
-        (UP, 200, "use it", "beats-few-shot"),
-        (UP, 29, "not proven", "not-better-than-few-shot"),
+        (UP, 500, 500, "use it", "beats-few-shot"),
+        (LEVEL, 500, 500, "not proven", "not-better-than-few-shot"),
+        (DOWN, 200, 200, "do not use it", "worse-than-few-shot"),
+        (UP, 200, 200, "use it", "beats-few-shot"),
+        (LEVEL, 200, 200, "not proven", "not-better-than-few-shot"),
+        (UP, 29, 29, "not proven", "not-better-than-few-shot"),
+        (UP, 29, 500, "not proven", "not-better-than-few-shot"),  # asked all, most of which cannot be compared
     ],
 )
-def test_a_prompt_with_examples_has_to_be_beaten_where_there_is_one(few_shot, asked, word, finding):
+def test_a_prompt_with_examples_has_to_be_beaten_where_there_is_one(few_shot, asked, of, word, finding):
     """On the rows that it was asked, of which there must be as many as any proof takes."""
     plain = scored()
     evaluation = replace(
@@ -215,11 +217,13 @@ def test_a_prompt_with_examples_has_to_be_beaten_where_there_is_one(few_shot, as
         differences={**plain.differences, "few-shot": {"macro_f1": few_shot}},
         asked={"few-shot": asked} if asked < 500 else {},
     )
-    verdict = decide(evaluation, [], "macro_f1", 1, {"untuned": "untuned model"})
+    more = [Finding("few-shot-asked", "note", "It was asked some.", remedy="Ask more.")] if of < 500 else []
+    verdict = decide(evaluation, more, "macro_f1", 1, {"untuned": "untuned model"})
     found = next(one for one in verdict.findings if one.id == finding)
     assert verdict.word == word and "the untuned model with examples in its prompt" in found.sentence
     if asked < 500:
         assert f"on the {asked} test rows that can be compared" in found.sentence
         assert found.numbers["tuned"] == pytest.approx(0.7 + few_shot[0]) and found.numbers["rows"] == asked
-    assert ("evidence.few_shot: 500" in found.remedy) == (finding.startswith("not-better") and asked < 500)
+    assert ("evidence.few_shot: 500" in found.remedy) == (finding.startswith("not-better") and of < 500)
+    assert ("on too few rows to prove it" in found.sentence) == (asked < 30)
     assert ("all four others" in verdict.sentence) == (word == "use it")

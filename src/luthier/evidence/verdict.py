@@ -105,7 +105,8 @@ def decide(
         called["untuned"] = f"the {names['untuned']}"
         called["few-shot"] = f"the {names['untuned']} with examples in its prompt"
     held = [name for name in BASELINES if evaluation.rows and (name not in OPTIONAL or name in evaluation.baselines)]
-    compared = [_compare(name, called[name], evaluation, primary, trained) for name in held]
+    partly = {"few-shot" for one in findings if one.id == "few-shot-asked" and one.remedy}  # can be asked more rows
+    compared = [_compare(name, called[name], evaluation, primary, trained, name in partly) for name in held]
     few = _few_rows(evaluation, worse=bool(_came_out(compared, "worse")))
     reused, low = _reused(ledger_count), _often_wrong(evaluation, primary, trained)
     blockers = [finding for finding in findings if finding.severity == "blocker"]
@@ -210,8 +211,10 @@ def _findings(compared: Sequence[_Against]) -> list[Finding]:
     return [one.finding for one in compared]
 
 
-def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained: bool) -> _Against:
-    """The tuned model against one baseline on the deciding score."""
+def _compare(
+    name: str, who: str, evaluation: Evaluation, primary: str, trained: bool, partly: bool = False
+) -> _Against:
+    """The tuned model against one baseline on the deciding score; `partly`: one that was not asked all test rows."""
     difference = evaluation.differences.get(name, {}).get(primary)
     if difference is None or any(math.isnan(value) for value in difference):
         sentence = f"{_capital(who)} was not computed on these rows, so nothing was held against it."
@@ -233,14 +236,19 @@ def _compare(name: str, who: str, evaluation: Evaluation, primary: str, trained:
         finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name, trained))
         return _Against("worse", who, finding, low)
     sentence = f"It is not shown to be better than {who}: {pair}."
+    all_of_them = f"Ask it all {evaluation.rows:,} test rows (evidence.few_shot: {evaluation.rows})."
     remedy = ""  # with few rows there is but one: more of them
-    if not _few_rows(evaluation):
+    if low > 0:
+        sentence = f"It looks better than {who}, on too few rows to prove it: {pair}; {FEWEST_ROWS} are needed."
+        remedy = all_of_them if partly else _level_remedy(name, None, trained)
+    elif not _few_rows(evaluation):
         needed = _rows_to_settle(gain, low, high, rows)
         sentence += f" {_settle(needed)}"
         numbers |= {"rows_to_settle": needed}
-        remedy = _level_remedy(name, needed, trained)
-        if name in evaluation.asked:
-            remedy = f"Ask it more rows (evidence.few_shot: {evaluation.rows}). {remedy}"
+        enough = partly and needed is not None and needed <= evaluation.rows
+        remedy = all_of_them if enough else _level_remedy(name, needed, trained)
+        if partly and not enough:
+            remedy = f"{all_of_them} {remedy}"
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
     return _Against("level", who, finding, low)
 

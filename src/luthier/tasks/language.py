@@ -310,7 +310,7 @@ class LanguageTask(Task):
             others = [self._said(told.get(row.id)) for told in beside.values()]
             shown.append((row.id, *map(_short, (self.ask(row), self.tell(row), self._said(answer), *others))))
         header = ("row", "given", "expected", called, *beside)
-        caption = "Rows whose answers were written out, and what the same model writes without this training."
+        caption = "Rows whose answers were written out, beside what it is held against wrote."
         return [Table("Answers side by side", header, tuple(shown), caption if beside else "")] if shown else []
 
     def _said(self, answer: Answer | None) -> str:
