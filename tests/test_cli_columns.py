@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import luthier.run as luthier_run
 import tiny
 from luthier.cli import main
+from luthier.cli.rows import opened_rows
 from luthier.models import models_home
+from luthier.tasks import TASKS
 
 TEXTS = [row["text"] for row in tiny.reviews(40)]
 LABELS = [row["label"] for row in tiny.reviews(40)]
@@ -119,3 +122,16 @@ def test_check_in_python_takes_columns_too() -> None:
     named = {"text": "what_they_wrote", "label": "how_it_was"}
     report = luthier_run.check("odd.csv", task="classification", columns=named)
     assert report["columns"] == named and report["kept"] == 40
+
+
+@pytest.mark.parametrize("name", ["body", "doc.body"])
+def test_a_column_inside_another_may_be_named_by_its_own_name(name: str, capsys) -> None:
+    """When rows are checked, and when a run that learned from that column is asked."""
+    rows = [{"doc": {"body": text}, "verdict": label} for text, label in zip(TEXTS, LABELS)]
+    Path("inner.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["--column", f"text={name}", "--column", "label=verdict"]
+    assert main(["check", "inner.jsonl", "--task", "classification", *columns]) == 0
+    assert "40 rows" in capsys.readouterr().out
+    form = TASKS["classification"].form
+    asked = opened_rows("inner.jsonl", form, {"text": name, "label": "verdict"})
+    assert [one.fields["text"] for one in asked if one.fields is not None] == TEXTS

@@ -85,6 +85,18 @@ def test_a_run_does_not_go_on_with_other_rows(recipe, data, tmp_path, monkeypatc
     assert luthier.resume(str(tmp_path / "run")).status()["state"] == "finished"
 
 
+def test_a_runs_own_recipe_repeats_it_from_any_folder(recipe, tmp_path, monkeypatch) -> None:
+    """Files that stood beside the first recipe are found again, the public test sets among them."""
+    made = {**recipe(), "evidence": {"benchmarks": ["public.jsonl"]}}
+    (tmp_path / "public.jsonl").write_text(json.dumps({"text": "nobody has ever read this in a row of theirs"}) + "\n")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(made))
+    first = luthier.train(tmp_path / "recipe.yaml", out=tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = luthier.train(first.folder.recipe, out=tmp_path / "again")
+    assert read_json(again.folder.scores) == read_json(first.folder.scores)
+
+
 def test_resume_without_a_name_asks_where_a_newer_run_is_running(runs, tmp_path) -> None:
     from luthier.runs import RunFolder, newest_unfinished
 
