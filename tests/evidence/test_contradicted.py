@@ -140,4 +140,4 @@ def test_a_loss_that_falls_is_called_so() -> None:
     curve = Curve("loss", "tiny, full", ((20, 5.6), (40, 5.3), (80, 4.9)), 0.38, (0.4, 0.3, 0.5), BY)
     assert "Twice as many rows would lower it by about 0.38." in curve.finding().sentence
     rising = Curve("macro_f1", "tiny, full", ((20, 0.5), (40, 0.6), (80, 0.68)), 0.06, (0.08, 0.04, 0.1))
-    assert "would add about 6.0 points." in rising.finding().sentence
+    assert "would add about 6.0 points for that model" in rising.finding().sentence

@@ -314,7 +314,7 @@ def _few_rows(evaluation: Evaluation, worse: bool = False) -> list[Finding]:
     if worse:
         sentence += " That it is worse shows even so: the whole interval of the difference lies below zero."
     from_groups = f" from at least {FEWEST_GROUPS} groups" if groups != rows else ""
-    remedy = f"Label more: at least {FEWEST_ROWS} test rows{from_groups}, better 300."
+    remedy = f"Label more test rows, about 300 in all{from_groups}; under {FEWEST_ROWS} nothing is believed."
     return [Finding("few-test-rows", "warning", sentence, {"rows": rows, "groups": groups}, remedy=remedy)]
 
 

@@ -12,7 +12,7 @@ from luthier.evidence.learning.overfit import fit_findings
 from luthier.evidence.report.rows import Chosen, choose
 from luthier.evidence.scores.calibration import Calibration, calibrate, calibration_finding, cooled, temperature
 from luthier.evidence.scores.measures import as_text, measure
-from luthier.evidence.scores.score import Evaluation
+from luthier.evidence.scores.score import Evaluation, evaluate
 from luthier.evidence.scores.slices import Slices, slices
 from luthier.evidence.soundness import doubt_words
 from luthier.files import read_log
@@ -77,6 +77,30 @@ def split_findings(proof: Proof) -> list[Finding]:
             )
         )
     return out
+
+
+def told_unseen(findings: Sequence[Finding], proof: Proof, evaluation: Evaluation) -> list[Finding]:
+    """The findings, that of test rows seen in training with the score on the others, the closest to an honest one."""
+    return [_with_unseen(one, proof, evaluation) if one.id == "leakage" and one.rows else one for one in findings]
+
+
+def _with_unseen(finding: Finding, proof: Proof, evaluation: Evaluation) -> Finding:
+    task, test, answers = proof.task, proof.prepared.splits["test"], proof.answers.get("test", ())
+    seen = set(finding.rows)
+    rest = [(row, answer) for row, answer in zip(test, answers) if row.id not in seen]
+    key = task.primary
+    if finding.severity == "note" or key not in evaluation.scores or not 0 < len(rest) < len(test):
+        return finding
+    rows, given = map(list, zip(*rest))
+    shared = group_field(proof.recipe.data, task, test)
+    alone = evaluate(task, rows, given, {}, units(rows, task.form, shared), proof.recipe.seed).scores.get(key)
+    if alone is None:
+        return finding
+    said = (
+        f"{finding.sentence.rstrip('.')}. So its {measure(key).name} of {as_text(key, evaluation.scores[key])} "
+        f"cannot be believed; on the {len(rows):,} other rows it is {as_text(key, alone)}."
+    )
+    return replace(finding, sentence=said, numbers={**finding.numbers, "unseen_rows": len(rows), "unseen": alone})
 
 
 def ending_findings(evaluation: Evaluation, task: Task) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.config import dump
 from luthier.data import units
 from luthier.evidence.bias.counterfactual import Swapped
-from luthier.evidence.bias.findings import swap_findings
+from luthier.evidence.bias.findings import swap_findings, swap_tables
 from luthier.evidence.learning.general import Change
 from luthier.evidence.report.card import card
 from luthier.evidence.report.content import ReportContent
@@ -35,6 +35,7 @@ from .found import (
     learning_findings,
     look_at_answers,
     split_findings,
+    told_unseen,
 )
 from .prepare import Prepared, group_field, test_key
 from .prompted import NAME as FEW_SHOT
@@ -85,7 +86,7 @@ def prove(proof: Proof, home: Any, emit: Callable[[Event], None]) -> Verdict:
     findings = [*proof.prepared.findings, *proof.findings, *split_findings(proof), *alarm_findings(folder)]
     if proof.method.trains:
         findings += learning_findings(proof, points, kept, evaluations.get("validation"))
-    findings += ending_findings(evaluation, task)
+    findings = told_unseen([*findings, *ending_findings(evaluation, task)], proof, evaluation)
     measured = _measured(proof, findings)
     judged = look_at_answers(proof, findings, measured, emit) if test and task.judges else Judged()
     findings += held_against_others(proof, home)
@@ -145,7 +146,7 @@ def _content(
         data=data_facts(proof.prepared, task),
         baseline_names=names,
         findings=findings,
-        tables=[*task.tables(test, tuned), *beside] if test else (),
+        tables=[*task.tables(test, tuned), *swap_tables(proof.swaps), *beside] if test else (),
         curve=points,
         kept_step=kept,
         watched=task.watched_key,

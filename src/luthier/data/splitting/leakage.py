@@ -113,8 +113,8 @@ def apply(
 
 
 _REMEDY = (
-    "data.leakage: drop leaves these rows out of the other file; report goes on and says so in the verdict; "
-    "or let luthier split: data.test: 0.1"
+    "data.leakage: drop leaves these rows out of the file that is learned from; or let luthier split: data.test: 0.1. "
+    "data.leakage: report trains all the same and forbids the model's use"
 )
 
 

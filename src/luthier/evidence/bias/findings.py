@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from luthier.records import Finding
+from luthier.records import Finding, Table
 
 from ..scores.measures import change_text
 from .counterfactual import Swapped
@@ -14,6 +14,8 @@ from .groups import NAMES, Gap, Grouped
 FLIPS_TOLD = 0.01  # the lower end of the flip rate from which it is a warning
 FLIPS_FORBID = 0.05  # and from which, where it leans one way, the model is not to be used
 GAP_FORBIDS = 0.10  # the lower end of a gap of accuracy or of a true or false positive rate
+FEWEST_PAIRS = 10  # under which answers that stay the same are not worth a finding of their own
+SHOWN_PAIRS = 5  # in a report
 LEANS_TOLD = 0.02  # a mean change of a label's chance
 _FORBIDDING = ("accuracy", "true_positive_rate", "false_positive_rate")
 
@@ -68,7 +70,26 @@ def swap_findings(found: Sequence[Swapped], run: str, remedy_means: str = "count
     if not found:
         sentence = "No test row names a group that the word lists know, so nothing was swapped."
         return [Finding("no-group-terms", "note", sentence, remedy="Give word lists of your own: --terms FILE.")]
-    return [_swap_finding(one, run, remedy_means) for one in found]
+    out = [_swap_finding(one, run, remedy_means) for one in found]
+    # Of a few pairs that nothing happened to nothing follows.
+    few = [one for one, told in zip(found, out) if one.pairs < FEWEST_PAIRS and one.flips is not None and told.severity == "note"]
+    kept = [told for one, told in zip(found, out) if one not in few]
+    if few:
+        counted = ", ".join(f"{one.axis} ({one.pairs})" for one in few)
+        sentence = f"Too few test rows name groups of these kinds to say how they are treated: {counted}."
+        kept.append(Finding("swaps-few", "note", sentence, {"pairs": {one.axis: one.pairs for one in few}}))
+    return kept
+
+
+def swap_tables(found: Sequence[Swapped]) -> list[Table]:
+    """Some texts whose answer changed with the words of a group, for the report."""
+    changed = [[{**one, "axis": each.axis} for one in each.examples if one["flipped"]] for each in found]
+    shown = [own[turn] for turn in range(SHOWN_PAIRS) for own in changed if turn < len(own)][:SHOWN_PAIRS]
+    said = lambda answer: "(refused)" if answer is None else answer
+    cells = [(o["row"], o["before"], said(o["answer"]), o["after"], said(o["swapped_answer"])) for o in shown]
+    header = ("row", "as it is", "answered", "with another group's words", "answered")
+    caption = "The same text twice. A change can be right: read whether the text still means the same."
+    return [Table("Answers that change with a group's words", header, tuple(cells), caption)] if cells else []
 
 
 def _swap_finding(one: Swapped, run: str, means: str) -> Finding:
@@ -80,19 +101,20 @@ def _swap_finding(one: Swapped, run: str, means: str) -> Finding:
         numbers["leaning"] = {n: getattr(lean, n) for n in ("label", "origin", "goal", "pairs", "shift", "low", "high")}
     if one.flips is None:
         sentence = (
-            f"Swapping groups ({one.axis}) in {one.rows:,} texts changes their loss by {change_text(one.shift, 3)} a "
-            "token on average; words differ in how usual they are, so this alone says little."
+            f"Swapping the words of one group for those of another ({one.axis}) in {one.rows:,} texts changes their "
+            f"loss by {change_text(one.shift, 3)} a token on average; words differ in how usual they are, so this "
+            "alone says little."
         )
         return Finding("swap-shift", "note", sentence, numbers)
     low, high = one.flips_interval
     head = (
-        f"Swapping groups ({one.axis}) changes {_points(one.flips)} % of {one.pairs:,} "
-        f"answer{'s' * (one.pairs != 1)} ({_points(low)} to {_points(high)} %)"
+        f"Swapping the words of one group for those of another ({one.axis}), all else alike, changes "
+        f"{_points(one.flips)} % of {one.pairs:,} answer{'s' * (one.pairs != 1)} ({_points(low)} to {_points(high)} %)"
     )
     way = ""
     if lean is not None and lean.label != "number":
         up, points = "rises" if lean.shift > 0 else "falls", _points(abs(lean.shift))
-        way = f'; from {lean.origin} to {lean.goal} the chance of "{lean.label}" {up} by {points} points'
+        way = f'; from {lean.origin} to {lean.goal} the chance of "{lean.label}" {up} by {points} points on average'
     then = "then read the rules that it drafts" if means == "filter" else "then train the recipe that it writes"
     remedy = (
         f"luthier audit {run} --correct {means}, {then} and audit {'again' if means == 'filter' else 'the new run'}."

@@ -49,18 +49,16 @@ class Memorised:
 
     def finding(self) -> Finding:
         by_heart = self.beyond[1] > 0 and self.gap[0] > GAP
-        apart = signed("", abs(self.baseline_gap)).lstrip("+")
-        way = f"{apart} points {'better' if self.baseline_gap > 0 else 'worse'}" if float(apart) else "as good"
         some = f"{self.rows:,} test rows drawn by chance, those" if self.rows < self.of else "test rows"
         said = (
             f"Of {some} that resemble a training row {100 * self.near:.0f} % are answered well, of those that "
-            f"resemble none {100 * self.far:.0f} % (a third of the rows each); the cheap classical method is {way} on "
-            "the former."
+            f"resemble none {100 * self.far:.0f} % (a third of the rows each): {signed('', self.gap[0])} points. For "
+            f"the cheap classical method the difference is {signed('', self.baseline_gap)} points."
         )
         if by_heart:
             said = f"It seems to know training rows by heart. {said}"
         elif self.gap[0] <= GAP:
-            said = f"Rows unlike any training row are answered about as well. {said}"
+            said = f"Rows unlike any training row are answered about as well as others. {said}"
         remedy = "Expect the lower figure on rows unlike its training rows; add such rows, and train for fewer epochs."
         severity = "warning" if by_heart else "note"
         return Finding("memorised", severity, said, self.as_json(), remedy=remedy if by_heart else "")  # type: ignore[arg-type]

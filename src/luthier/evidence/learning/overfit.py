@@ -230,13 +230,15 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
             return None  # there is nothing left to reach
         remedy = "Let it go on: a higher train.early_stopping_patience, or 0 for all epochs."
     else:
-        remedy = f"Train longer (--set train.epochs={math.ceil(2 * facts.epochs)}) or raise the learning rate."
+        remedy = (
+            f"Train longer (luthier train RECIPE --set train.epochs={math.ceil(2 * facts.epochs)}) or raise the rate."
+        )
     return Finding(
         "underfit",
         "warning",
-        f"Training stopped too early: from step {tail.step} to the last, {last.step}, the validation loss "
-        f"was still falling, from {_loss(tail.validation_loss)} to {_loss(last.validation_loss)}, and so was "
-        f"the training loss.",
+        f"It was still learning when training ended: from step {tail.step} to the last, {last.step}, the validation "
+        f"loss fell from {_loss(tail.validation_loss)} to {_loss(last.validation_loss)}, and the training loss with "
+        "it.",
         {**numbers, "validation_loss": last.validation_loss, "still_falling": fell},
         remedy=remedy,
     )
@@ -247,8 +249,8 @@ def _healthy(points: Sequence[Point]) -> Finding:
     return Finding(
         "healthy-fit",
         "note",
-        f"Training went well: the validation loss fell to {_loss(best.validation_loss)} (step {best.step}) "
-        f"and did not rise again; training loss at the end {_loss(last.train_loss)}.",
+        f"The curve of training shows no fault: the validation loss fell to {_loss(best.validation_loss)} (step "
+        f"{best.step}) and was {_loss(last.validation_loss)} at the end, the training loss {_loss(last.train_loss)}.",
         {
             "best_step": best.step,
             "best_validation_loss": best.validation_loss,

@@ -26,8 +26,9 @@ from .tables import show_table
 
 TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
 MEANING = {
-    "use it": "It is worth using on rows like those it was tested on. Read the findings below first.",
-    "do not use it": "Do not put it to use before that is mended.",
+    "use it": "On rows like those it was tested on it is worth more than what it was held against. Whether that is "
+    "good enough for your purpose is yours to say: look at its errors and at the findings below first.",
+    "do not use it": "Do not put it to use before that is fixed.",
     "not proven": "This does not say that it is bad: what was measured does not show that it is worth using. Do not "
     "rely on it yet.",
 }
@@ -105,10 +106,10 @@ def _grouped(verdict: Verdict, findings: Sequence[Finding]) -> list[tuple[str, s
         ("Blockers", "Each of them forbids its use by itself.", [one for one in rest if one.severity == "blocker"]),
         (
             "Warnings",
-            "They do not change the verdict. Read them before use.",
+            "Read them before use.",
             [f for f in rest if f.severity == "warning"],
         ),
-        ("Notes", "Good to know.", [finding for finding in rest if finding.severity == "note"]),
+        ("Notes", "What else was looked at.", [finding for finding in rest if finding.severity == "note"]),
     ]
     return [group for group in groups if group[2]]
 
@@ -120,7 +121,9 @@ def _deciding(content: ReportContent) -> dict[str, Any] | None:
         return None
     kind, own = measure(key), evaluation.scores[key]
     interval = interval_text(key, *evaluation.intervals[key])
-    rows = [(content.tuned, as_text(key, own), f"95 % interval {interval}" if interval != "-" else "", "this run")]
+    right = evaluation.scores.get("accuracy")  # where an answer is right or wrong, the plainest thing to say
+    told = "this run" if right is None else f"right on {round(right * evaluation.rows):,} of {evaluation.rows:,} rows"
+    rows = [(content.tuned, as_text(key, own), f"95 % interval {interval}" if interval != "-" else "", told)]
     for name in BASELINES:
         if key not in evaluation.differences.get(name, {}):
             continue
@@ -241,7 +244,7 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
         p = "" if chance is None else "< 0.001" if chance < 0.001 else f"{chance:.3f}"
         rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}", p))
     minus = f"{names.get('tuned', TUNED).split()[0]} minus it"
-    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p (answers)")
+    header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p (single answers)")
     caption = "p: a paired test of the rows' quality (McNemar's, or by permutation), corrected for their number (Holm)."
     return Table("Figures of the scores plot", header, tuple(rows), caption if evaluation.tests else "")
 

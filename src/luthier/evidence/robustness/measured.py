@@ -61,7 +61,7 @@ class Robustness:
         for way in sorted(same, key=lambda one: one.gain[0]):
             if way.gain[2] < 0 and way.gain[0] < -COSTS * (1 if measure(self.key).top is not None else way.before):
                 said = (
-                    f"It is easily put off by {way.kind} ({SAYS[way.kind]}): {name} {as_text(self.key, way.before)} "
+                    f"It is put off by {way.kind} ({SAYS[way.kind]}): {name} {as_text(self.key, way.before)} "
                     f"becomes {as_text(self.key, way.after)} on {way.rows:,} test rows."
                 )
                 remedy = "If your users write so, add such rows to training, or train with train.adversarial."
@@ -71,11 +71,10 @@ class Robustness:
             worst = min(same, key=lambda one: one.gain[0])
             unit = " points" if measure(self.key).top == 1.0 else ""
             chance = worst.gain[0] < 0 <= worst.gain[2]
-            found = "no text is told to be answered worse" if chance else "texts are answered about as well"
+            found = "no loss that is beyond chance" if chance else "answered about as well"
             said = (
-                f"Written differently ({', '.join(way.kind for way in same)}), {found}; the most that it costs is "
-                f"{signed(self.key, min(0.0, worst.gain[0])).lstrip('−')}{unit} ({worst.kind})"
-                f"{', which may be chance' if chance else ''}."
+                f"Test rows written differently ({', '.join(way.kind for way in same)}): {found}. The largest loss is "
+                f"{signed(self.key, min(0.0, worst.gain[0])).lstrip('−')}{unit} ({worst.kind})."
             )
             out.append(Finding("robust", "note", said, {way.kind: way.gain[0] for way in same}))
         for way in self.ways:
@@ -95,8 +94,8 @@ class Robustness:
                 SAYS[way.kind],
                 way.rows,
                 as_text(self.key, way.before),
-                as_text(self.key, way.after),
-                _difference(self.key, way.gain),
+                "-" if way.kind == OPPOSITE else as_text(self.key, way.after),  # another answer may be right then
+                "-" if way.kind == OPPOSITE else _difference(self.key, way.gain),
                 f"{100 * way.changed:.0f} %",
             )
             for way in self.ways

@@ -103,7 +103,10 @@ def calibration_finding(calibration: Calibration, by: float = 1.0, cooled: Calib
         return Finding("calibrated", "note", sentence, numbers)
     which = "overconfident" if calibration.confidence > calibration.accuracy else "underconfident"
     sentence = f"It is {which}: on average {sure} sure, right in {right} of the rows (calibration error {ece})."
-    remedy = "Do not read its confidence as a probability; choose any threshold on it from validation rows."
+    remedy = (
+        "Do not read its confidence as a probability. Where answers of low confidence go to a person, choose the "
+        "limit on validation rows."
+    )
     if cooled is not None and cooled.ece < HELPS * calibration.ece:
         numbers |= {"temperature": by, "ece_at_temperature": cooled.ece}
         remedy += (

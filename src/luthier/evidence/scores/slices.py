@@ -63,10 +63,14 @@ class Slice:
     places: tuple[int, ...]
 
     @property
+    def tells(self) -> bool:
+        """Whether its rows are enough to say anything."""
+        return self.rows >= FEWEST_TOLD and self.units >= FEWEST
+
+    @property
     def weak(self) -> bool:
         """Worse than the rest, beyond chance and by much, on rows enough to say so."""
-        enough = self.rows >= FEWEST_TOLD and self.units >= FEWEST
-        return enough and self.difference[0] < -WORSE and self.difference[2] < 0 and self.p < SURE
+        return self.tells and self.difference[0] < -WORSE and self.difference[2] < 0 and self.p < SURE
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -141,6 +145,8 @@ class Slices:
         found = self.finding()
         if found is not None:
             return found.sentence
+        if not any(one.tells for one in self.kinds):
+            return f"Of {len(self.kinds)} kinds of test rows none has the {FEWEST_TOLD} rows that it takes to tell."
         return f"Of {len(self.kinds)} kinds of test rows none is much worse than the rest beyond chance."
 
 

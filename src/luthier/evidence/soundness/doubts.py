@@ -90,15 +90,18 @@ class Doubts:
             )
         else:
             said = (
-                f"{many} labels look wrong: of the {self.surest:,} rows that {CHEAP} is surest of without having "
+                f"{many} labels may be wrong: of the {self.surest:,} rows that {CHEAP} is surest of without having "
                 f"seen them, {told} say something else than it expects. "
             )
         who = f" to {self.ranked_by}, trained without them" if self.ranked_by else ""
-        said += f"{len(self.rows):,} rows in all are worth a second look{who}." if self.rows else "No row is doubtful."
+        look = f"{len(self.rows):,} of {self.looked_at:,} rows are worth a second look{who}"
+        said += f"{look}; about half of such rows are usually only hard." if self.rows else "No row is doubtful."
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
         numbers |= {} if self.sureness is None else {"sureness": self.sureness}
         first = ", ".join(f"{doubt.file}:{doubt.line}" for doubt in self.rows[:FIRST] if doubt.line)
-        remedy = "Read the doubtful rows from the first on, and correct labels until they are right"
+        remedy = (
+            "Read the doubtful rows in their order and correct the labels that are wrong, until ten in a row are right"
+        )
         remedy += f": {first}{' ...' if len(self.rows) > FIRST else ''}." if first else "."
         ids = tuple(doubt.id for doubt in self.rows[:NAMED])
         return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")
@@ -112,7 +115,7 @@ def held_against(finding: Finding, right: float, tuned_on: int) -> Finding:
     """
     if finding.id != "label-errors" or finding.severity != "warning" or right < 1 - finding.numbers["low"]:
         return finding
-    said = finding.sentence.removeprefix("Many labels look wrong: ")
+    said = finding.sentence.removeprefix("Many labels may be wrong: ")
     said = said[:1].upper() + said[1:]
     foretold = f"at least {100 * right:.0f} % of the {tuned_on:,} test labels"
     said += f" But the tuned model foretells {foretold}: it is the doubts that err."

@@ -28,7 +28,9 @@ def soundness_tables(figures: Mapping[str, Any], rows: Sequence[Row], form: Form
             for one in doubts[:SHOWN]
         )
         header = ("row", "text", "says", f"{figures['label_errors'].get('by', CHEAP)} expects", "probability")
-        caption = f"{len(doubts):,} labels are doubtful. Half of such a list are usually rows that are only hard."
+        caption = (
+            f"{len(doubts):,} labels are doubtful. About half of such a list are usually right, of rows that are hard."
+        )
         out.append(Table(FIRST, header, doubted, caption))
     curve = figures.get("learning_curve")
     if curve:
@@ -81,7 +83,7 @@ def doubt_words(figures: Mapping[str, Any], kind: str) -> dict[str, str]:
     for number, one in enumerate(doubts):
         where = f'; see "{FIRST}"' if number < SHOWN else "; see data.json"
         out[one["id"]] = (
-            f"The {what} itself is doubtful: {found.get('by', CHEAP)} that has not seen the row expects "
+            f"The {what} itself may be wrong: {found.get('by', CHEAP)} that has not seen the row expects "
             f'"{shown(one["expected"], 80)}" ({100 * one["expected_probability"]:.0f} %){where}.'
         )
     return out
