@@ -213,6 +213,21 @@ def test_answers_that_are_all_equally_sure():
     assert "a tenth of the answers" in " ".join(Page(render(labels)).words)
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["bad", "good"], "Classification (bad, good) with"),
+        (list("abcde"), "Classification with"),
+        (["a" * 20, "b" * 20], "Classification with"),
+        (["one"], "Classification with"),
+    ],
+)
+def test_the_title_names_few_labels(labels, said):
+    content = label_content()
+    data = replace(content.data, labels={"train": dict.fromkeys(labels, 3)})
+    assert said in " ".join(Page(render(replace(content, data=data, title="Classification"))).words)
+
+
 def test_what_stands_beside_a_row_is_explained():
     half = Shown("1", "a:1", (("text", (Piece("x"),)),), "2.5", "3", 0.5, 0.48)
     given = replace(label_content(), chosen=Chosen((), (half,), ()))

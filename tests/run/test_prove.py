@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
-from luthier.evidence.scores.score import Evaluation
-from luthier.run.found import ending_findings
+from luthier.evidence.scores.score import Evaluation, evaluate
+from luthier.records import Answer, Finding, Row
+from luthier.run.found import ending_findings, told_unseen
 from luthier.run.rivals import alike
 from luthier.tasks import TASKS
 
@@ -25,3 +29,26 @@ def test_likelihoods_of_two_runs_are_not_held_against_each_other():
     told, written = {"quality": 0.1}, {"quality": 0.1, "ended": True}
     assert not alike(TASKS["pretraining"], [told]) and not alike(TASKS["generation"], [written, told])
     assert alike(TASKS["generation"], [written, written]) and alike(TASKS["classification"], [told])
+
+
+def test_test_rows_seen_in_training_come_with_the_score_on_the_others() -> None:
+    task = TASKS["classification"](TASKS["classification"].Options())
+    rows = [Row(str(i), {"text": f"text {i}", "label": "ab"[i % 2]}) for i in range(40)]
+    task.learn(rows)
+    given = [Answer(row["label"] if i < 30 else "b", 0.9) for i, row in enumerate(rows)]
+    splits = {"train": [], "validation": [], "test": rows}
+    data = SimpleNamespace(group_by=None)
+    proof = SimpleNamespace(
+        task=task,
+        prepared=SimpleNamespace(splits=splits),
+        answers={"test": given},
+        recipe=SimpleNamespace(data=data, seed=0),
+    )
+    leak = Finding("leakage", "blocker", "30 test rows have been seen: a; b", {}, tuple(map(str, range(30))))
+    evaluation = evaluate(task, rows, given, {})
+    other, told = told_unseen([replace(leak, id="overfit"), leak], proof, evaluation)
+    assert other.sentence == leak.sentence and told.numbers["unseen_rows"] == 10
+    assert told.numbers["unseen"] == pytest.approx(1 / 3) and "macro F1 of 87.3 % cannot be believed" in told.sentence
+    assert told.sentence.endswith("on the 10 other rows it is 33.3 %.")
+    every = replace(leak, rows=tuple(map(str, range(40))))
+    assert told_unseen([every], proof, evaluation) == [every]

@@ -281,7 +281,11 @@ def _settle(needed: int | None) -> str:
 
 
 def _level_remedy(name: str, needed: int | None, trained: bool) -> str:
-    cheaper = "Consider the cheap classical method itself, which costs far less to run. " if name == "classical" else ""
+    cheaper = (
+        "Consider the cheap classical method itself, which costs far less to run, once it is looked at as closely. "
+        if name == "classical"
+        else ""
+    )
     cheaper = "Consider a prompt with examples itself (method: few-shot). " if name == "few-shot" else cheaper
     ways = "more training rows, a larger model, or another method (luthier ladder)" if trained else _PROMPTED
     improve = f"mprove the model: {ways}."

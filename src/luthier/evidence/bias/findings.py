@@ -72,7 +72,11 @@ def swap_findings(found: Sequence[Swapped], run: str, remedy_means: str = "count
         return [Finding("no-group-terms", "note", sentence, remedy="Give word lists of your own: --terms FILE.")]
     out = [_swap_finding(one, run, remedy_means) for one in found]
     # Of a few pairs that nothing happened to nothing follows.
-    few = [one for one, told in zip(found, out) if one.pairs < FEWEST_PAIRS and one.flips is not None and told.severity == "note"]
+    few = [
+        one
+        for one, told in zip(found, out)
+        if one.pairs < FEWEST_PAIRS and one.flips is not None and told.severity == "note"
+    ]
     kept = [told for one, told in zip(found, out) if one not in few]
     if few:
         counted = ", ".join(f"{one.axis} ({one.pairs})" for one in few)

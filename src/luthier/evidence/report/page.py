@@ -35,6 +35,7 @@ MEANING = {
 MOST_POINTS = 120  # of a learning curve; more are thinned
 MOST_FINDINGS = 60
 MOST_NOTES = 20
+MOST_LABELS, LONGEST_LABELS = 4, 40  # in the title
 # What stands beside a row that is neither right nor wrong, and what it says.
 OVERLAP = ("overlap", "Overlap is how much the answer has in common with the expected one, 100 % being all.")
 CLOSENESS = ("closeness", "Closeness is 100 % for the exact number and 0 from two standard deviations off.")
@@ -69,7 +70,7 @@ def _parts(content: ReportContent) -> dict[str, Any]:
     findings = content.all_findings[:MOST_FINDINGS]
     tables = [show_table(table) for table in content.tables]
     return {
-        "title": f"{content.title or _spoken(content.task)} with {model_text(content.model.name)}",
+        "title": f"{content.title or _spoken(content.task)}{_labels(content)} with {model_text(content.model.name)}",
         "facts": _facts(content),
         "sections": _sections(content),
         "verdict": content.verdict,
@@ -91,6 +92,13 @@ def _parts(content: ReportContent) -> dict[str, Any]:
         **_calibration_parts(content),
         **_row_parts(content),
     }
+
+
+def _labels(content: ReportContent) -> str:
+    """What is told apart, where that is few words."""
+    names = sorted({label for counts in content.data.labels.values() for label in counts})
+    said = ", ".join(names)
+    return f" ({said})" if 1 < len(names) <= MOST_LABELS and len(said) <= LONGEST_LABELS else ""
 
 
 def _grouped(verdict: Verdict, findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
@@ -245,7 +253,10 @@ def _score_figures(evaluation: Evaluation, primary: str, names: Mapping[str, str
         rows.append((names.get(name, name), score, interval, mean, f"{low} to {high}", p))
     minus = f"{names.get('tuned', TUNED).split()[0]} minus it"
     header = ("model", measure(primary).name, "95 % interval", minus, "95 % interval", "p (single answers)")
-    caption = "p: a paired test of the rows' quality (McNemar's, or by permutation), corrected for their number (Holm)."
+    caption = (
+        "p: a paired test of the single answers, not of the score beside it (McNemar's, or by permutation), corrected "
+        "for the number of models (Holm)."
+    )
     return Table("Figures of the scores plot", header, tuple(rows), caption if evaluation.tests else "")
 
 
