@@ -82,7 +82,8 @@ def corrected(s: Settings) -> Result:
         shutil.copytree(run.path, again)
         shutil.copy(place / means / "rules.yaml", again)
         return _facts(luthier.load(again), luthier.audit(luthier.load(again)))
-    strength = [f"train.debias.strength={s['strength']}"] if means == "adversarial" else []
+    asked = s["strength"] and means == "adversarial"
+    strength = [f"train.debias.strength={s['strength']}"] if asked else []
     made = luthier.train(f"{written['folder']}/recipe.yaml", out=again, overrides=strength)
     return _facts(made, luthier.audit(made))
 
@@ -208,7 +209,7 @@ def main() -> int:
     parser = measure.options(__doc__)
     parser.add_argument("--rows", type=int, default=2_400)
     parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--strength", type=float, default=0.2, help="of the adversary")
+    parser.add_argument("--strength", type=float, help="of the adversary (default: the recipe's own)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
     parser.add_argument("--keep", type=Path, help="a folder for what is done, from which a stopped measurement goes on")
     args = parser.parse_args()

@@ -147,7 +147,10 @@ def test_of_a_loss_the_table_tells_what_it_rises_by_and_the_finding_what_it_cost
 def test_a_cost_that_may_be_chance_is_called_so() -> None:
     unsure = Written("typos", 20, 0.80, 0.66, (-0.141, -0.35, 0.05), 0.1)
     (note,) = Robustness("f1", (unsure,)).findings()
-    assert note.id == "robust" and "no loss that is beyond chance. The largest loss is 14.1 points (typos)." in note.sentence
+    assert (
+        note.id == "robust"
+        and "no loss that is beyond chance. The largest loss is 14.1 points (typos)." in note.sentence
+    )
     assert "about as well" not in note.sentence
     better = Written("typos", 20, 0.80, 0.82, (0.02, -0.01, 0.05), 0.1)
     (note,) = Robustness("f1", (better,)).findings()

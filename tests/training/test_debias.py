@@ -16,7 +16,7 @@ from luthier.errors import DataError, RecipeError
 from luthier.models import load_tokenizer, resolve
 from luthier.records import Row
 from luthier.tasks import TASKS
-from luthier.training.debias import ADVERSARY, Debiased, Weighted, _reversed, corrected, row_groups, row_weights
+from luthier.training.debias import ADVERSARY, Debiased, Weighted, corrected, row_groups, row_weights
 from luthier.training.options import TrainOptions
 
 
@@ -61,41 +61,76 @@ def test_a_weighted_loss_is_that_of_repeated_rows(parts: Any) -> None:
         torch.testing.assert_close(gradient, repeated[name], atol=1e-5, rtol=1e-4)
 
 
-def test_the_adversary_pulls_the_other_way(parts: Any) -> None:
-    """The encoder's gradient is the task's minus `strength` times the adversary's; the adversary's own is its own."""
+@pytest.mark.parametrize("weights", ["", "w"])
+def test_the_adversary_pulls_no_longer_than_it_may(parts: Any, weights: str) -> None:
+    """Of every row at most `strength` times the task's own gradient; the adversary's and the head's are their own."""
     model, task, examples, rows = parts
-    alone = gradients(model, task, examples, [list(range(12))])
-    found = {}
-    for strength in (1e-6, 1.0, 2.0):
+    found, own = {}, {}
+    for strength in (1e-6, 0.5, 1.0, 100.0):
         torch.manual_seed(1)
-        options = TrainOptions(debias={"column": "who", "strength": strength})
+        options = TrainOptions(row_weights=weights, debias={"column": "who", "strength": strength})
         objective, grouped = corrected(task, model, task, options, examples, rows, len(rows))
         assert isinstance(objective, Debiased)
+        with torch.no_grad():  # an adversary that is sure, so that its pull is longer than it may be
+            getattr(model, ADVERSARY)["vectors"][2].weight.mul_(50)
         found[strength] = gradients(model, objective, grouped, [list(range(12))])
+        own[strength] = at_vectors(model, objective, grouped)
         cut = gradients(model, objective, grouped, [[0, 5, 7], [1, 2, 3, 4], [6, 8, 9, 10, 11]])
+        for name, gradient in found[strength].items():
+            torch.testing.assert_close(gradient, cut[name], atol=1e-4, rtol=1e-3)
         batch = grouped.batch(np.arange(12))
         with torch.no_grad():  # what is told is the task's loss
             told = objective.loss(objective.forward(model, batch), batch)
-        assert told.item() == pytest.approx(task.loss(task.forward(model, batch), batch).item(), rel=1e-5)
-        for name, gradient in found[strength].items():
-            torch.testing.assert_close(gradient, cut[name], atol=1e-4, rtol=1e-3)
+        assert told.item() == pytest.approx(objective.inner.loss(task.forward(model, batch), batch).item(), rel=1e-5)
         objective.close()
     assert not hasattr(model, ADVERSARY)
-    name = "bert.encoder.layer.0.output.dense.weight"
-    one, two = (found[s][name] - alone[name] for s in (1.0, 2.0))
-    torch.testing.assert_close(found[1e-6][name], alone[name], atol=1e-5, rtol=1e-3)
-    torch.testing.assert_close(two, 2 * one, atol=1e-5, rtol=1e-3)
-    assert float(one.norm()) > 1e-4
+    alone = own[1e-6]
+    for strength in (0.5, 1.0):
+        pulls, most = (own[strength] - alone).norm(dim=1), strength * alone.norm(dim=1)
+        assert bool((pulls <= most * 1.01 + 1e-6).all()) and bool((pulls > most * 0.99).any())
+    sizes = {name: float(gradient.norm()) for name, gradient in found[1.0].items()}
+    theirs = max(size for name, size in sizes.items() if name.startswith(ADVERSARY))
+    assert 0 < theirs < max(sizes.values())  # a clip of all gradients together is not filled by the adversary's
+    assert float((own[1.0] - alone).norm()) > float((own[0.5] - alone).norm()) * 1.5
     for name in [name for name in found[1.0] if name.startswith((ADVERSARY, "classifier"))]:
-        torch.testing.assert_close(found[1.0][name], found[2.0][name], atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(found[1.0][name], found[100.0][name], atol=1e-5, rtol=1e-3)
 
 
-def test_reversed_gradient() -> None:
-    x = torch.tensor([1.0, 2.0], requires_grad=True)
-    out = _reversed(x, 3.0)
-    assert torch.allclose(out, x)
-    out.sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [-3.0, -3.0]
+def at_vectors(model: Any, objective: Debiased, examples: Any) -> torch.Tensor:
+    """rows x width: the gradient at what the head is given."""
+    model.train()
+    batch = examples.batch(np.arange(12))
+    logits = objective.forward(model, batch)
+    (vectors,) = objective.given
+    (found,) = torch.autograd.grad(objective.loss(logits, batch), vectors)
+    return found
+
+
+def test_the_pull_is_to_where_the_adversary_knows_what_the_label_alone_tells(parts: Any) -> None:
+    """The gradient of the divergence of the two guesses; and what is added to the task's gradient goes down it."""
+    model, task, examples, rows = parts
+    torch.manual_seed(1)
+    options = TrainOptions(debias={"column": "who", "strength": 0.5})
+    objective, grouped = corrected(task, model, task, options, examples, rows, len(rows))
+    assert isinstance(objective, Debiased)
+    adversary, batch = getattr(model, ADVERSARY), grouped.batch(np.arange(12))
+    known = objective._labels(batch["labels"])
+
+    def apart(at: torch.Tensor) -> torch.Tensor:
+        given = torch.cat([torch.nn.functional.layer_norm(at, at.shape[1:]), known], 1)
+        guess, blind = adversary["vectors"](given).log_softmax(1), adversary["labels"](known).detach().softmax(1)
+        return (blind * (blind.log() - guess)).sum()
+
+    objective.forward(model, batch)
+    vectors = objective.given[0].detach().clone().requires_grad_()
+    _, theirs = objective._game(vectors.detach().clone(), batch)
+    (expected,) = torch.autograd.grad(apart(vectors), vectors)
+    torch.testing.assert_close(theirs, expected, atol=1e-6, rtol=1e-4)
+    added = at_vectors(model, objective, grouped)
+    objective.strength = 1e-9
+    added = added - at_vectors(model, objective, grouped)
+    assert float((added * expected).sum()) > 0 and float(added.norm()) > 1e-4
+    objective.close()
 
 
 def test_columns_that_are_none(parts: Any) -> None:

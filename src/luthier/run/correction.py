@@ -147,11 +147,6 @@ def _corrected(
             where=f"--correct {means}",
             fix="name another column with --groups",
         )
-    if means == "adversarial":
-        with_group = [_with(row, GROUP, group) for row, group in zip(rows, groups)]
-        debias = recipe.train.debias.model_copy(update={"column": GROUP})
-        said = f"{named:,} of {len(rows):,} training rows carry their group; an adversary makes the encoder unlearn it."
-        return with_group, {"debias": debias}, said
     labels = labels_of(rows, form)
     if means == "removal":
         kept = removed(groups, labels, recipe.seed)
@@ -164,7 +159,13 @@ def _corrected(
     total = weights if old is None else weights * np.array(old)
     weighed = [_with(row, WEIGHT, round(float(weight), 6)) for row, weight in zip(rows, total)]
     said = f"{named:,} of {len(rows):,} training rows got weights from {weights.min():.2f} to {weights.max():.2f}."
-    return weighed, {"row_weights": WEIGHT}, said
+    if means == "reweighting":
+        return weighed, {"row_weights": WEIGHT}, said
+    # With weights the labels themselves no longer pull towards the group, so that the adversary has a game to win.
+    with_group = [_with(row, GROUP, group) for row, group in zip(weighed, groups)]
+    debias = recipe.train.debias.model_copy(update={"column": GROUP})
+    said += " They carry their group, and an adversary makes the encoder unlearn it."
+    return with_group, {"row_weights": WEIGHT, "debias": debias}, said
 
 
 def _validation(rows: list[Row], form: Form, by: str | Axis, seed: int) -> tuple[list[Row], str]:

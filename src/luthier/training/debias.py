@@ -2,10 +2,9 @@
 
 `row_weights`: a column of the rows says how much each counts in the loss, which stays the weighted mean of the rows'.
 
-`debias`: a second head tries to tell a row's group from what the first one is given, and its gradient reaches the
-encoder reversed, `strength` times as large, so that the encoder unlearns what tells groups apart (Ganin et al. 2016,
-arxiv.org/abs/1505.07818). It is told the row's label, too, so that it has nothing to gain from what tells labels apart
-(Zhang et al. 2018, arxiv.org/abs/1801.07593, for equal odds). The second head is not kept.
+`debias`: a second head tries to tell a row's group from what the first one is given, and the encoder unlearns what
+helps it (Ganin et al. 2016, arxiv.org/abs/1505.07818). It is told the row's label, too, so that it has nothing to gain
+from what tells labels apart (Zhang et al. 2018, arxiv.org/abs/1801.07593, for equal odds). The second head is not kept.
 """
 
 from __future__ import annotations
@@ -36,6 +35,9 @@ HIDDEN = 64
 # How much faster than the encoder the adversary learns: it starts from nothing at the encoder's small rate, and must
 # keep up with what the encoder does. Its weights are that much smaller and count that much more.
 GAIN = 8.0
+# What the adversary's loss counts beside the task's. AdamW moves its weights as far whatever this is; the gradient that
+# is clipped is that of all weights together, and with 1 the adversary's swamps the encoder's: nothing is learned then.
+SMALL = 1e-3
 
 
 class DebiasOptions(Section):
@@ -43,7 +45,7 @@ class DebiasOptions(Section):
 
     column: str = Field("", description="the rows' column that names groups; empty: no adversary")
     strength: float = Field(
-        1.0, gt=0, le=100, description="how strongly the adversary's gradient is reversed; more costs more score"
+        1.0, gt=0, le=100, description="how far a row's pull from its group may go, in lengths of the task's own"
     )
 
 
@@ -145,7 +147,13 @@ class Weighted:
 
 
 class Debiased:
-    """An objective with an adversary on what the task's head is given. `close` takes it off the model again."""
+    """An objective with an adversary on what the task's head is given. `close` takes it off the model again.
+
+    The adversary learns to name a row's group from that vector and the row's label. The encoder is pulled to where the
+    adversary knows no more than the label tells (Tzeng et al. 2015, arxiv.org/abs/1510.02192): a goal that can be
+    reached, where one that only punishes a right guess rewards being wrong on purpose and never ends. In no row is the
+    pull longer than `strength` times the task's own, so that it cannot drown what is to be learned.
+    """
 
     couples = False
 
@@ -155,8 +163,8 @@ class Debiased:
         self.given: list[Tensor] = []
         self._hook = layer.register_forward_pre_hook(self._catch)
         self.outputs = head.outputs
-        width = layer.in_features + head.outputs
-        model.add_module(ADVERSARY, _adversary(width, groups).to(next(layer.parameters()).device))
+        made = _adversary(layer.in_features, head.outputs, groups)
+        model.add_module(ADVERSARY, made.to(next(layer.parameters()).device))
 
     def _catch(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         if module.training:
@@ -169,22 +177,43 @@ class Debiased:
         return self.inner.forward(model, batch)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The task's loss in number; the adversary's in gradient, too."""
+        """The task's loss in number; the adversary's and its pull in gradient, too. A sum over rows, so that a step
+        may be cut anywhere.
+        """
         import torch
-        from torch.nn.functional import cross_entropy, layer_norm
 
         loss = self.inner.loss(logits, batch)
         if not self.given or not torch.is_grad_enabled():
             return loss
         (vectors,) = self.given
         self.given = []
-        adversary: Any = getattr(self.model, ADVERSARY)
+        (ours,) = torch.autograd.grad(loss, vectors, retain_graph=True)
         with torch.autocast(vectors.device.type, enabled=False):
-            known = self._labels(batch["labels"]).to(vectors.device)
-            hidden = layer_norm(_reversed(vectors.float(), self.strength), vectors.shape[1:])
-            told = adversary(torch.cat([hidden, known], 1))
-            against = cross_entropy(told, batch["group"], ignore_index=-100, reduction="sum")
-        return loss + against - against.detach()
+            against, theirs = self._game(vectors.detach().float(), batch)
+            limit = self.strength * _length(ours.float()) / _length(theirs).clamp(min=1e-12)
+            pull = (vectors.float() * (theirs * limit.clamp(max=self.strength))).sum()
+        unseen = SMALL * against + pull
+        return loss + unseen - unseen.detach()
+
+    def _game(self, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(the adversary's loss; rows x width, the gradient of how far its guess is from what a label alone tells)."""
+        import torch
+        from torch.nn.functional import cross_entropy, layer_norm
+
+        adversary: Any = getattr(self.model, ADVERSARY)
+        known = self._labels(batch["labels"]).to(vectors.device)
+        vectors.requires_grad_()
+        told = adversary["vectors"](torch.cat([layer_norm(vectors, vectors.shape[1:]), known], 1))
+        blind = adversary["labels"](known)
+        group = batch["group"]
+        counts = (group >= 0).to(vectors)
+        if "row_weight" in batch:
+            counts = counts * batch["row_weight"].to(vectors)
+        each = [cross_entropy(guess, group, ignore_index=-100, reduction="none") for guess in (told, blind)]
+        against = sum(((one * counts).sum() for one in each), vectors.new_zeros(()))
+        apart = (cross_entropy(told, blind.detach().softmax(1), reduction="none") * counts).sum()
+        (theirs,) = torch.autograd.grad(apart, vectors, retain_graph=True)
+        return against, theirs
 
     def _labels(self, due: Tensor) -> Tensor:
         """rows x outputs: 1 at a row's label or labels; a number as it is."""
@@ -197,6 +226,11 @@ class Debiased:
     def close(self) -> None:
         self._hook.remove()
         delattr(self.model, ADVERSARY)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """rows x 1"""
+    return vectors.norm(dim=1, keepdim=True)
 
 
 def _last_layer(model: nn.Module, head: HeadSpec) -> nn.Linear:
@@ -222,7 +256,8 @@ def _last_layer(model: nn.Module, head: HeadSpec) -> nn.Linear:
     return found[-1]
 
 
-def _adversary(width: int, groups: int) -> nn.Module:
+def _adversary(width: int, outputs: int, groups: int) -> nn.ModuleDict:
+    """Two guesses of a row's group: from its vector and label, and from its label alone."""
     import torch
     from torch import nn
 
@@ -232,16 +267,12 @@ def _adversary(width: int, groups: int) -> nn.Module:
         def forward(self, given: Tensor) -> Tensor:
             return GAIN * super().forward(given)
 
-    made = nn.Sequential(Fast(width, HIDDEN), nn.ReLU(), Fast(HIDDEN, groups))
+    told = nn.Sequential(Fast(width + outputs, HIDDEN), nn.ReLU(), Fast(HIDDEN, groups))
+    made = nn.ModuleDict({"vectors": told, "labels": Fast(outputs, groups)})
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.div_(GAIN)
     return made
-
-
-def _reversed(vectors: Tensor, strength: float) -> Tensor:
-    """The vectors, whose gradient goes on `-strength` times."""
-    return vectors.detach() * (1 + strength) - vectors * strength
 
 
 def corrected(
