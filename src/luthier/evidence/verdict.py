@@ -235,22 +235,23 @@ def _compare(
         sentence = f"It is worse than {who}: {pair}."
         finding = Finding(f"worse-than-{name}", "warning", sentence, numbers, remedy=_worse_remedy(name, trained))
         return _Against("worse", who, finding, low)
-    sentence = f"It is not shown to be better than {who}: {pair}."
-    all_of_them = f"Ask it all {evaluation.rows:,} test rows (evidence.few_shot: {evaluation.rows})."
-    remedy = ""  # with few rows there is but one: more of them
+    sentence, remedy = f"It is not shown to be better than {who}: {pair}.", ""
     if low > 0:
         sentence = f"It looks better than {who}, on too few rows to prove it: {pair}; {FEWEST_ROWS} are needed."
-        remedy = all_of_them if partly else _level_remedy(name, None, trained)
-    elif not _few_rows(evaluation):
+        remedy = _ask_all(evaluation) if partly else _level_remedy(name, None, trained)
+    elif not _few_rows(evaluation):  # with few rows there is but one remedy: more of them
         needed = _rows_to_settle(gain, low, high, rows)
         sentence += f" {_settle(needed)}"
         numbers |= {"rows_to_settle": needed}
         enough = partly and needed is not None and needed <= evaluation.rows
-        remedy = all_of_them if enough else _level_remedy(name, needed, trained)
-        if partly and not enough:
-            remedy = f"{all_of_them} {remedy}"
+        ways = (_ask_all(evaluation) if partly else "", "" if enough else _level_remedy(name, needed, trained))
+        remedy = " ".join(filter(None, ways))
     finding = Finding(f"not-better-than-{name}", "warning", sentence, numbers, remedy=remedy)
     return _Against("level", who, finding, low)
+
+
+def _ask_all(evaluation: Evaluation) -> str:
+    return f"Ask it all {evaluation.rows:,} test rows (evidence.few_shot: {evaluation.rows})."
 
 
 def _gain(difference: Difference, primary: str) -> Difference:
