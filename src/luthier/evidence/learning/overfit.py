@@ -230,9 +230,8 @@ def _underfit(points: Sequence[Point], facts: Facts) -> Finding | None:
             return None  # there is nothing left to reach
         remedy = "Let it go on: a higher train.early_stopping_patience, or 0 for all epochs."
     else:
-        remedy = (
-            f"Train longer (luthier train RECIPE --set train.epochs={math.ceil(2 * facts.epochs)}) or raise the rate."
-        )
+        longer = f"luthier train RECIPE --set train.epochs={math.ceil(2 * facts.epochs)}"
+        remedy = f"Train longer ({longer}) or raise the learning rate."
     return Finding(
         "underfit",
         "warning",
