@@ -340,7 +340,7 @@ def _reused(ledger_count: int) -> list[Finding]:
     sentence = f"{ledger_count} runs have scored the same test rows" + (
         "; the best of so many looks better than it is."
         if often
-        else "; each choice made by them uses them up a little."
+        else "; each choice made by them makes the score look a little better than it is."
     )
     remedy = "Choose among runs by their validation scores, and label fresh test rows for the last word."
     return [Finding("test-set-reused", "warning" if often else "note", sentence, {"runs": ledger_count}, remedy=remedy)]

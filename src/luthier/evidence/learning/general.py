@@ -70,10 +70,10 @@ class Change:
         else:
             lost = high < STRANGE
             said = (
-                f"Of the {NEAREST} everyday sentences that it found most alike to a given one before this tuning, "
+                "Where the model is used for more than this task: of the "
+                f"{NEAREST} everyday sentences that it found most alike to a given one before this tuning, "
                 f"{100 * self.after:.0f} % ({100 * low:.0f} to {100 * high:.0f} %) are among its {NEAREST} most alike "
-                f"now, on average; by chance it would be {100 * NEAREST / max(1, self.texts - 1):.0f} %. This matters "
-                "only where the model is used for more than this task."
+                f"now, on average; by chance it would be {100 * NEAREST / max(1, self.texts - 1):.0f} %."
             )
         if not lost:
             return Finding(

@@ -26,7 +26,7 @@ from .tables import show_table
 
 TONES = {"use it": "use", "do not use it": "refuse", "not proven": "open"}
 MEANING = {
-    "use it": "On rows like those it was tested on it is worth more than what it was held against. Whether that is "
+    "use it": "It is better than all that it was held against, on rows like those it was tested on. Whether that is "
     "good enough for your purpose is yours to say: look at its errors and at the findings below first.",
     "do not use it": "Do not put it to use before that is fixed.",
     "not proven": "This does not say that it is bad: what was measured does not show that it is worth using. Do not "

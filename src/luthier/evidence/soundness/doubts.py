@@ -99,9 +99,7 @@ class Doubts:
         numbers = {"rate": share, "low": low, "high": high, "doubted": len(self.rows), "looked_at": self.looked_at}
         numbers |= {} if self.sureness is None else {"sureness": self.sureness}
         first = ", ".join(f"{doubt.file}:{doubt.line}" for doubt in self.rows[:FIRST] if doubt.line)
-        remedy = (
-            "Read the doubtful rows in their order and correct the labels that are wrong, until ten in a row are right"
-        )
+        remedy = "Read the doubtful rows in their order and correct wrong labels; stop after ten right ones in a row"
         remedy += f": {first}{' ...' if len(self.rows) > FIRST else ''}." if first else "."
         ids = tuple(doubt.id for doubt in self.rows[:NAMED])
         return Finding("label-errors", "warning" if often else "note", said, numbers, ids, remedy if ids else "")

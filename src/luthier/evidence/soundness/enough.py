@@ -65,7 +65,7 @@ class Curve:
             falls = not measure(self.key).higher_is_better
             rise = f"{signed(self.key, self.gain).lstrip('+')}{unit}"
             change = f"lower it by about {self.gain:.3g}" if falls else f"add about {rise}"
-            whose = " for that model, more or less for the tuned one" if self.by == CHEAP else ""
+            whose = " for that model; for the tuned one it is unknown" if self.by == CHEAP else ""
             said += f"Twice as many rows would {change}{whose}."
         steep = self.last[1] > 0 and self.gain >= WORTH
         remedy = "Label more rows: twice as many would be a good next step." if steep else ""
