@@ -50,5 +50,10 @@ def test_test_rows_seen_in_training_come_with_the_score_on_the_others() -> None:
     assert other.sentence == leak.sentence and told.numbers["unseen_rows"] == 10
     assert told.numbers["unseen"] == pytest.approx(1 / 3) and "macro F1 of 87.3 % cannot be believed" in told.sentence
     assert told.sentence.endswith("on the 10 other rows it is 33.3 %.")
+    few = replace(leak, severity="warning")
+    (told,) = told_unseen([few], proof, evaluation)
+    assert told.sentence.endswith("Its macro F1 is 87.3 %, on the 10 other rows 33.3 %.")
+    one, other = replace(leak, rows=tuple(map(str, range(20)))), replace(leak, rows=tuple(map(str, range(20, 30))))
+    assert [each.numbers["unseen_rows"] for each in told_unseen([one, other], proof, evaluation)] == [10, 10]
     every = replace(leak, rows=tuple(map(str, range(40))))
     assert told_unseen([every], proof, evaluation) == [every]

@@ -16,7 +16,7 @@ from luthier.errors import DataError, RecipeError
 from luthier.models import load_tokenizer, resolve
 from luthier.records import Row
 from luthier.tasks import TASKS
-from luthier.training.debias import ADVERSARY, Debiased, Weighted, corrected, row_groups, row_weights
+from luthier.training.debias import ADVERSARY, Debiased, Weighted, corrected, row_groups, row_weights, told_by_label
 from luthier.training.options import TrainOptions
 
 
@@ -72,7 +72,7 @@ def test_the_adversary_pulls_no_longer_than_it_may(parts: Any, weights: str) -> 
         objective, grouped = corrected(task, model, task, options, examples, rows, len(rows))
         assert isinstance(objective, Debiased)
         with torch.no_grad():  # an adversary that is sure, so that its pull is longer than it may be
-            getattr(model, ADVERSARY)["vectors"][2].weight.mul_(50)
+            getattr(model, ADVERSARY)[2].weight.mul_(50)
         found[strength] = gradients(model, objective, grouped, [list(range(12))])
         own[strength] = at_vectors(model, objective, grouped)
         cut = gradients(model, objective, grouped, [[0, 5, 7], [1, 2, 3, 4], [6, 8, 9, 10, 11]])
@@ -115,11 +115,11 @@ def test_the_pull_is_to_where_the_adversary_knows_what_the_label_alone_tells(par
     assert isinstance(objective, Debiased)
     adversary, batch = getattr(model, ADVERSARY), grouped.batch(np.arange(12))
     known = objective._labels(batch["labels"])
+    goal = (known @ objective.odds + objective.start).softmax(1)
 
     def apart(at: torch.Tensor) -> torch.Tensor:
         given = torch.cat([torch.nn.functional.layer_norm(at, at.shape[1:]), known], 1)
-        guess, blind = adversary["vectors"](given).log_softmax(1), adversary["labels"](known).detach().softmax(1)
-        return (blind * (blind.log() - guess)).sum()
+        return (goal * (goal.log() - adversary(given).log_softmax(1))).sum()
 
     objective.forward(model, batch)
     vectors = objective.given[0].detach().clone().requires_grad_()
@@ -130,7 +130,55 @@ def test_the_pull_is_to_where_the_adversary_knows_what_the_label_alone_tells(par
     objective.strength = 1e-9
     added = added - at_vectors(model, objective, grouped)
     assert float((added * expected).sum()) > 0 and float(added.norm()) > 1e-4
+    with torch.no_grad():  # a pull that is shorter than it may be is not made longer
+        adversary[2].weight.mul_(1e-3)
+    objective.strength = 1.0
+    _, theirs = objective._game(vectors.detach().clone(), batch)
+    added = at_vectors(model, objective, grouped)
+    objective.strength = 1e-9
+    torch.testing.assert_close(added - at_vectors(model, objective, grouped), theirs, atol=1e-6, rtol=1e-2)
     objective.close()
+
+
+@pytest.mark.parametrize("column", ["who", "w"])
+def test_rows_without_a_group_or_a_weight_do_not_play(parts: Any, column: str) -> None:
+    model, task, examples, rows = parts
+    blank = {"who": "", "w": 0}[column]
+    some = [row if i < 8 else Row(row.id, {**row.fields, column: blank}) for i, row in enumerate(rows)]
+    some = [Row(row.id, {**row.fields, "w": row["w"] + 1}) if i < 8 else row for i, row in enumerate(some)]
+    options = TrainOptions(row_weights="w", debias={"column": "who", "strength": 1.0})
+    found = {}
+    for number in (8, 12):
+        torch.manual_seed(1)
+        objective, grouped = corrected(task, model, task, options, examples, some, len(some))
+        assert isinstance(objective, Debiased)
+        vectors = torch.randn(12, getattr(model, ADVERSARY)[0].in_features - 2, generator=torch.manual_seed(3))
+        against, pull = objective._game(vectors[:number].clone(), grouped.batch(np.arange(number)))
+        found[number] = (against.detach(), pull[:8])
+        assert number == 8 or not pull[8:].any()
+        objective.close()
+    for one, other in zip(found[8], found[12]):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_a_label_alone_tells_of_a_group() -> None:
+    """The weighted shares of each label's rows; of several labels or numbers a linear guess."""
+    labels = np.eye(2)[[0, 0, 0, 1, 1, 1]]
+    group, weights = np.array([0, 0, 1, 1, 1, -100]), np.array([1.0, 1, 2, 1, 1, 9])
+    odds, start = told_by_label(labels, group, weights, 3)
+    shares = np.exp(labels @ odds + start)
+    np.testing.assert_allclose(shares[0], [0.5, 0.5, 0], atol=1e-3)
+    np.testing.assert_allclose(shares[5], [0, 1, 0], atol=1e-3)
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=(4_000, 1))
+    for groups, slope in ((2, 2.0), (3, 0.0)):
+        chance = 1 / (1 + np.exp(-slope * numbers[:, 0] - 1))
+        group = (draw.random(4_000) < chance).astype(int) * (groups - 1)
+        odds, start = told_by_label(numbers, group, np.ones(4_000), groups)
+        told = np.exp(numbers @ odds + start)
+        told /= told.sum(1, keepdims=True)
+        assert np.abs(told[:, groups - 1] - chance).mean() < 0.03 and np.abs(told.sum(1) - 1).max() < 1e-9
+        assert groups == 2 or told[:, 1].max() < 1e-6  # no row is of it
 
 
 def test_columns_that_are_none(parts: Any) -> None:
@@ -153,6 +201,7 @@ def test_columns_that_are_none(parts: Any) -> None:
         ("pretraining", "full", {"row_weights": "w"}, "not made of them"),
         ("question-answering", "full", {"debias": {"column": "who"}}, "one vector a row"),
         ("classification", "frozen", {"debias": {"column": "who"}}, "leaves as it is"),
+        ("classification", "lora", {"debias": {"column": "who"}, "adversarial": "fgm"}, "is in it"),
     ],
 )
 def test_where_it_means_nothing(task: str, method: str, train: dict[str, Any], said: str) -> None:

@@ -238,7 +238,7 @@ def _compare(
     sentence, remedy = f"It is not shown to be better than {who}: {pair}.", ""
     if low > 0:
         sentence = f"It looks better than {who}, on too few rows to prove it: {pair}; {FEWEST_ROWS} are needed."
-        remedy = _ask_all(evaluation) if partly else _level_remedy(name, None, trained)
+        remedy = _ask_all(evaluation) if partly else "Label more test rows on which both can be compared."
     elif not _few_rows(evaluation):  # with few rows there is but one remedy: more of them
         needed = _rows_to_settle(gain, low, high, rows)
         sentence += f" {_settle(needed)}"
@@ -319,7 +319,7 @@ def _few_rows(evaluation: Evaluation, worse: bool = False) -> list[Finding]:
     if worse:
         sentence += " That it is worse shows even so: the whole interval of the difference lies below zero."
     from_groups = f" from at least {FEWEST_GROUPS} groups" if groups != rows else ""
-    remedy = f"Label more test rows, about 300 in all{from_groups}; under {FEWEST_ROWS} nothing is believed."
+    remedy = f"Label more test rows, about {max(300, rows):,} in all{from_groups}."
     return [Finding("few-test-rows", "warning", sentence, {"rows": rows, "groups": groups}, remedy=remedy)]
 
 

@@ -208,7 +208,8 @@ def keep_apart(
             prepared.faults.append(Fault("error", "leak", refusal.found, refusal.where, fix=refusal.fix))
         elif options.leakage == "report":
             severity: Any = "blocker" if share > TOLERATED else "warning"
-            prepared.findings.append(Finding(id, severity, f"{said}.", {"rows": len(some), "share": share}))
+            ids = tuple(row.id for row in some)
+            prepared.findings.append(Finding(id, severity, f"{said}.", {"rows": len(some), "share": share}, ids))
         else:
             splits[name] = [row for row in splits[name] if row.id not in seen]
             prepared.findings.append(Finding(id, "note", f"{said}; they were left out.", {"rows": len(some)}))

@@ -80,27 +80,30 @@ def split_findings(proof: Proof) -> list[Finding]:
 
 
 def told_unseen(findings: Sequence[Finding], proof: Proof, evaluation: Evaluation) -> list[Finding]:
-    """The findings, that of test rows seen in training with the score on the others, the closest to an honest one."""
-    return [_with_unseen(one, proof, evaluation) if one.id == "leakage" and one.rows else one for one in findings]
-
-
-def _with_unseen(finding: Finding, proof: Proof, evaluation: Evaluation) -> Finding:
+    """The findings, those of test rows seen in training with the score on the others, the closest to an honest one."""
+    leaks = [one for one in findings if one.id == "leakage" and one.severity != "note" and one.rows]
     task, test, answers = proof.task, proof.prepared.splits["test"], proof.answers.get("test", ())
-    seen = set(finding.rows)
+    seen, key = {id for one in leaks for id in one.rows}, task.primary
     rest = [(row, answer) for row, answer in zip(test, answers) if row.id not in seen]
-    key = task.primary
-    if finding.severity == "note" or key not in evaluation.scores or not 0 < len(rest) < len(test):
-        return finding
+    if key not in evaluation.scores or not 0 < len(rest) < len(test):
+        return list(findings)
     rows, given = map(list, zip(*rest))
     shared = group_field(proof.recipe.data, task, test)
     alone = evaluate(task, rows, given, {}, units(rows, task.form, shared), proof.recipe.seed).scores.get(key)
     if alone is None:
-        return finding
-    said = (
-        f"{finding.sentence.rstrip('.')}. So its {measure(key).name} of {as_text(key, evaluation.scores[key])} "
-        f"cannot be believed; on the {len(rows):,} other rows it is {as_text(key, alone)}."
-    )
-    return replace(finding, sentence=said, numbers={**finding.numbers, "unseen_rows": len(rows), "unseen": alone})
+        return list(findings)
+    name, score, other = measure(key).name, as_text(key, evaluation.scores[key]), as_text(key, alone)
+    which = f"the {len(rows):,} other rows" if len(rows) > 1 else "the one other row"
+    out = []
+    for one in findings:
+        if one in leaks:
+            told = f"So its {name} of {score} cannot be believed; on {which} it is {other}."
+            if one.severity != "blocker":
+                told = f"Its {name} is {score}, on {which} {other}."
+            numbers = {**one.numbers, "unseen_rows": len(rows), "unseen": alone}
+            one = replace(one, sentence=f"{one.sentence.rstrip('.')}. {told}", numbers=numbers)
+        out.append(one)
+    return out
 
 
 def ending_findings(evaluation: Evaluation, task: Task) -> list[Finding]:

@@ -19,6 +19,8 @@ from pydantic import Field
 from luthier.config import Section
 from luthier.errors import DataError, RecipeError, did_you_mean
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -59,6 +61,12 @@ def refuse_unfit(options: TrainOptions, task: Task, method: str) -> None:
         )
     if not options.debias.column:
         return
+    if options.adversarial != "none":
+        raise RecipeError(
+            "train.adversarial looks for the change that raises the task's loss, and the pull of train.debias is in it",
+            where="train.debias",
+            fix="train.adversarial: none",
+        )
     if task.couples or not task.gives_outputs or task.name != "classification":
         raise RecipeError(
             f"train.debias needs one vector a row on the way to a label, and {task.name} with this model has none",
@@ -150,21 +158,31 @@ class Debiased:
     """An objective with an adversary on what the task's head is given. `close` takes it off the model again.
 
     The adversary learns to name a row's group from that vector and the row's label. The encoder is pulled to where the
-    adversary knows no more than the label tells (Tzeng et al. 2015, arxiv.org/abs/1510.02192): a goal that can be
-    reached, where one that only punishes a right guess rewards being wrong on purpose and never ends. In no row is the
-    pull longer than `strength` times the task's own, so that it cannot drown what is to be learned.
+    adversary knows no more than the label alone tells in these training rows (Tzeng et al. 2015,
+    arxiv.org/abs/1510.02192): a goal that can be reached, where one that only punishes a right guess rewards being
+    wrong on purpose and never ends. In no row is the pull longer than `strength` times the task's own, so that it
+    cannot drown what is to be learned.
     """
 
     couples = False
 
-    def __init__(self, inner: Objective, model: nn.Module, head: HeadSpec, groups: int, strength: float) -> None:
+    def __init__(
+        self, inner: Objective, model: nn.Module, head: HeadSpec, examples: Examples, groups: int, strength: float
+    ) -> None:
+        import torch
+
         self.inner, self.model, self.strength = inner, model, strength
         layer = _last_layer(model, head)
         self.given: list[Tensor] = []
         self._hook = layer.register_forward_pre_hook(self._catch)
         self.outputs = head.outputs
-        made = _adversary(layer.in_features, head.outputs, groups)
-        model.add_module(ADVERSARY, made.to(next(layer.parameters()).device))
+        device = next(layer.parameters()).device
+        model.add_module(ADVERSARY, _adversary(layer.in_features + head.outputs, groups).to(device))
+        columns = examples.columns
+        known = self._labels(torch.as_tensor(np.asarray(columns["labels"]))).double().numpy()
+        weights = np.asarray(columns.get("row_weight", np.ones(len(known))), dtype=np.float64)
+        told = told_by_label(known, np.asarray(columns["group"]), weights, groups)
+        self.odds, self.start = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in told)
 
     def _catch(self, module: nn.Module, given: tuple[Any, ...]) -> None:
         if module.training:
@@ -203,15 +221,14 @@ class Debiased:
         adversary: Any = getattr(self.model, ADVERSARY)
         known = self._labels(batch["labels"]).to(vectors.device)
         vectors.requires_grad_()
-        told = adversary["vectors"](torch.cat([layer_norm(vectors, vectors.shape[1:]), known], 1))
-        blind = adversary["labels"](known)
+        guess = adversary(torch.cat([layer_norm(vectors, vectors.shape[1:]), known], 1))
         group = batch["group"]
         counts = (group >= 0).to(vectors)
         if "row_weight" in batch:
             counts = counts * batch["row_weight"].to(vectors)
-        each = [cross_entropy(guess, group, ignore_index=-100, reduction="none") for guess in (told, blind)]
-        against = sum(((one * counts).sum() for one in each), vectors.new_zeros(()))
-        apart = (cross_entropy(told, blind.detach().softmax(1), reduction="none") * counts).sum()
+        against = (cross_entropy(guess, group, ignore_index=-100, reduction="none") * counts).sum()
+        goal = (known @ self.odds + self.start).softmax(1)
+        apart = (cross_entropy(guess, goal, reduction="none") * counts).sum()
         (theirs,) = torch.autograd.grad(apart, vectors, retain_graph=True)
         return against, theirs
 
@@ -256,8 +273,8 @@ def _last_layer(model: nn.Module, head: HeadSpec) -> nn.Linear:
     return found[-1]
 
 
-def _adversary(width: int, outputs: int, groups: int) -> nn.ModuleDict:
-    """Two guesses of a row's group: from its vector and label, and from its label alone."""
+def _adversary(width: int, groups: int) -> nn.Module:
+    """A guess of a row's group from its vector and label."""
     import torch
     from torch import nn
 
@@ -267,12 +284,34 @@ def _adversary(width: int, outputs: int, groups: int) -> nn.ModuleDict:
         def forward(self, given: Tensor) -> Tensor:
             return GAIN * super().forward(given)
 
-    told = nn.Sequential(Fast(width + outputs, HIDDEN), nn.ReLU(), Fast(HIDDEN, groups))
-    made = nn.ModuleDict({"vectors": told, "labels": Fast(outputs, groups)})
+    made = nn.Sequential(Fast(width, HIDDEN), nn.ReLU(), Fast(HIDDEN, groups))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.div_(GAIN)
     return made
+
+
+def told_by_label(known: np.ndarray, group: np.ndarray, weights: np.ndarray, groups: int) -> tuple[Array, Array]:
+    """What a row's label alone tells of its group: (outputs x groups, groups) of a linear model's log-odds.
+
+    `known` [rows, outputs] are labels as the adversary is told them, `group` [rows] numbers from 0, -100 for none.
+    Where each row has one label it is the share of each group among that label's rows, by weight.
+    """
+    there = (group >= 0) & (weights > 0)
+    known, group, weights = known[there], group[there], weights[there]
+    if ((known == 0) | (known == 1)).all() and (known.sum(1) == 1).all():
+        counts = np.full((known.shape[1], groups), 1e-3)
+        np.add.at(counts, (known.argmax(1), group), weights)
+        return np.log(counts / counts.sum(1, keepdims=True)), np.zeros(groups)
+    from sklearn.linear_model import LogisticRegression
+
+    odds, start = np.zeros((known.shape[1], groups)), np.full(groups, -30.0)
+    found = LogisticRegression(C=1e4, max_iter=1_000).fit(known, group, sample_weight=weights)
+    two = len(found.classes_) == 2  # then it tells the log-odds of the second alone
+    slopes = np.concatenate([0 * found.coef_, found.coef_]) if two else found.coef_
+    odds[:, found.classes_] = slopes.T
+    start[found.classes_] = np.concatenate([0 * found.intercept_, found.intercept_]) if two else found.intercept_
+    return odds, start
 
 
 def corrected(
@@ -293,5 +332,5 @@ def corrected(
     if options.debias.column:
         numbers, names = row_groups(rows, options.debias.column)
         examples = with_column(examples, "group", numbers)
-        objective = Debiased(objective, model, task.head(), len(names), options.debias.strength)
+        objective = Debiased(objective, model, task.head(), examples, len(names), options.debias.strength)
     return objective, examples

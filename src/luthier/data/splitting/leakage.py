@@ -114,7 +114,7 @@ def apply(
 
 _REMEDY = (
     "data.leakage: drop leaves these rows out of the file that is learned from; or let luthier split: data.test: 0.1. "
-    "data.leakage: report trains all the same and forbids the model's use"
+    "data.leakage: report trains all the same, and the verdict forbids the model's use if over 1 % are shared"
 )
 
 

@@ -16,6 +16,7 @@ FLIPS_FORBID = 0.05  # and from which, where it leans one way, the model is not 
 GAP_FORBIDS = 0.10  # the lower end of a gap of accuracy or of a true or false positive rate
 FEWEST_PAIRS = 10  # under which answers that stay the same are not worth a finding of their own
 SHOWN_PAIRS = 5  # in a report
+BEFORE_CHANGE = 60  # characters of a text that are shown before what differs first, at least
 LEANS_TOLD = 0.02  # a mean change of a label's chance
 _FORBIDDING = ("accuracy", "true_positive_rate", "false_positive_rate")
 
@@ -73,27 +74,43 @@ def swap_findings(found: Sequence[Swapped], run: str, remedy_means: str = "count
     out = [_swap_finding(one, run, remedy_means) for one in found]
     # Of a few pairs that nothing happened to nothing follows.
     few = [
-        one
-        for one, told in zip(found, out)
-        if one.pairs < FEWEST_PAIRS and one.flips is not None and told.severity == "note"
+        one for one, told in zip(found, out) if one.pairs < FEWEST_PAIRS and one.flips == 0 and told.severity == "note"
     ]
     kept = [told for one, told in zip(found, out) if one not in few]
     if few:
-        counted = ", ".join(f"{one.axis} ({one.pairs})" for one in few)
+        counted = ", ".join(f"{one.axis} ({one.rows})" for one in few)
         sentence = f"Too few test rows name groups of these kinds to say how they are treated: {counted}."
-        kept.append(Finding("swaps-few", "note", sentence, {"pairs": {one.axis: one.pairs for one in few}}))
+        kept.append(Finding("swaps-few", "note", sentence, {"rows": {one.axis: one.rows for one in few}}))
     return kept
 
 
 def swap_tables(found: Sequence[Swapped]) -> list[Table]:
-    """Some texts whose answer changed with the words of a group, for the report."""
-    changed = [[{**one, "axis": each.axis} for one in each.examples if one["flipped"]] for each in found]
+    """Some texts whose answer changed with the words of a group, by axis in turn, for the report."""
+    changed = [[one for one in each.examples if one["flipped"]] for each in found]
     shown = [own[turn] for turn in range(SHOWN_PAIRS) for own in changed if turn < len(own)][:SHOWN_PAIRS]
-    said = lambda answer: "(refused)" if answer is None else answer
-    cells = [(o["row"], o["before"], said(o["answer"]), o["after"], said(o["swapped_answer"])) for o in shown]
+    cells = []
+    for one in shown:
+        before, after = _around_the_change(one["before"], one["after"])
+        cells.append((one["row"], before, _said(one["answer"]), after, _said(one["swapped_answer"])))
     header = ("row", "as it is", "answered", "with another group's words", "answered")
     caption = "The same text twice. A change can be right: read whether the text still means the same."
     return [Table("Answers that change with a group's words", header, tuple(cells), caption)] if cells else []
+
+
+def _said(answer: Any) -> str:
+    if answer is None:
+        return "(refused)"
+    if isinstance(answer, float):
+        return f"{answer:.4g}"
+    return ", ".join(map(str, answer)) or "(none)" if isinstance(answer, list | tuple) else str(answer)
+
+
+def _around_the_change(one: str, other: str) -> tuple[str, str]:
+    """Both texts, cut so that what differs first is seen."""
+    alike = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    start = one.rfind(" ", 0, alike - BEFORE_CHANGE) + 1 if alike > BEFORE_CHANGE else 0
+    lead = "… " if start else ""
+    return lead + one[start:], lead + other[start:]
 
 
 def _swap_finding(one: Swapped, run: str, means: str) -> Finding:

@@ -146,7 +146,8 @@ class Slices:
         if found is not None:
             return found.sentence
         if not any(one.tells for one in self.kinds):
-            return f"Of {len(self.kinds)} kinds of test rows none has the {FEWEST_TOLD} rows that it takes to tell."
+            takes = f"{FEWEST_TOLD} rows from {FEWEST} sources"
+            return f"Of {len(self.kinds)} kinds of test rows none has the {takes} that it takes to tell."
         return f"Of {len(self.kinds)} kinds of test rows none is much worse than the rest beyond chance."
 
 
