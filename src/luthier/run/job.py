@@ -484,7 +484,7 @@ class Job:
             objective.close()
         if trackers is not None:
             trackers.close()
-        give_back_memory()  # the optimizer's: evidence, with libraries of its own, then stays below the peak of a step
+        give_back_memory()  # the optimizer's: evidence brings libraries of its own, which need not add to the peak
 
     def asked_to_stop(self) -> bool:
         """Whether any rank was asked to; then all were."""
